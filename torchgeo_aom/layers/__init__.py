@@ -1,0 +1,1 @@
+"""Pure building blocks: PI-resize, encodings, tokenizer, pyramid."""

@@ -1,0 +1,1 @@
+"""The model: encoder, registration and weights."""

@@ -1,0 +1,1 @@
+"""Lightning tasks: TorchGeo's own, with bands."""
