@@ -1,0 +1,57 @@
+# Everything from a fresh clone with python3 (>= 3.11) and make:
+#
+#   make demo       the main job on real data
+#   make test       the tests, without those marked slow
+#   make test-all   all tests
+#   make style      ruff, mypy and the import contracts
+#   make clean      remove what these made
+#
+# The first call installs into .venv-<version>; later calls reuse it. Another Python, or arguments:
+#
+#   make test PYTHON=python3.13 PYTEST_ARGS='tests/test_bands.py -x'
+#   make demo DEMO_ARGS='--help'
+
+PYTHON ?= python3
+VERSION := $(shell $(PYTHON) -c 'import sys; print("{}.{}".format(*sys.version_info))' 2>/dev/null)
+VENV := .venv-$(VERSION)
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test test-all style clean check-python
+
+demo: $(VENV)/.installed
+	$(RUN) -m torchgeo_aom demo $(DEMO_ARGS)
+
+test: $(VENV)/.installed
+	$(RUN) -m pytest -m 'not slow' $(PYTEST_ARGS)
+
+test-all: $(VENV)/.installed
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+style: $(VENV)/.installed
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+
+clean:
+	rm -rf .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+check-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "torchgeo_aom needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || echo missing)." >&2; \
+	    echo "Name another one: make PYTHON=/path/to/python3.12 ..." >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "'$(PYTHON)' cannot make virtual environments (on Debian and Ubuntu: apt install python3-venv)." >&2; \
+	    exit 2; }
+
+# pip says nothing but errors; a line every 20 s says that it is alive.
+$(VENV)/.installed: pyproject.toml | check-python
+	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing torchgeo_aom and its dependencies (PyTorch, TorchGeo, ...) into $(VENV)"
+	@start=$$(date +%s); \
+	( while sleep 20 >/dev/null 2>&1 && kill -0 $$$$ 2>/dev/null; do \
+	    echo "  still installing: $$(( $$(date +%s) - start )) s, $$(du -sm $(VENV) | cut -f1) MiB"; done ) & \
+	beat=$$!; trap 'kill $$beat 2>/dev/null' EXIT; trap 'exit 130' INT TERM HUP; \
+	$(RUN) -m pip install -qq --disable-pip-version-check --no-input -e '.[style,tests]' && \
+	echo "Installed in $$(( $$(date +%s) - start )) s" && touch $@
