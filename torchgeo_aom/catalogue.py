@@ -1,0 +1,201 @@
+"""The catalogue of sensors: looks them up by name and reads more of them from TOML files."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from torchgeo_aom.errors import BandError, suggest
+from torchgeo_aom.sensor_file import parse_document
+from torchgeo_aom.sensors import Product, Sensor, fold
+
+__all__ = (
+    'find_sensor',
+    'get_product',
+    'get_sensor',
+    'list_presets',
+    'list_sensors',
+    'load_sensors',
+)
+
+ENV_VARIABLE = 'TORCHGEO_AOM_SENSORS'
+
+
+class _Catalogue:
+    """Sensors, presets and general products by name."""
+
+    def __init__(self) -> None:
+        self.sensors: dict[str, Sensor] = {}
+        self.presets: dict[str, str] = {}  # 'eurosat' -> 'sentinel2:eurosat'
+        self.products: dict[str, Product] = {}
+        self.origin: dict[str, str] = {}
+
+    def names(self) -> dict[str, str]:
+        """Every folded name and alias of a sensor -> its key."""
+        return {fold(n): s.name for s in self.sensors.values() for n in (s.name, *s.aliases)}
+
+    def add(self, text: str, origin: str) -> tuple[str, ...]:
+        """Read a TOML document; nothing is added if any part of it is wrong."""
+        new = parse_document(text, origin)
+        for name, sensor in new.sensors.items():
+            if self.sensors.get(name, sensor) != sensor:
+                raise BandError(
+                    f'{origin}: sensors.{name}: this sensor is already defined in '
+                    f'{self.origin[name]!r} with other facts; choose another name'
+                )
+        sensors = {**self.sensors, **new.sensors}
+        products = {**self.products, **new.products}
+        presets = {**self.presets, **new.presets}
+        for old, merged in ((self.products, products), (self.presets, presets)):
+            changed = [k for k, v in old.items() if merged[k] != v]
+            if changed:
+                raise BandError(f'{origin}: {changed[0]!r} is already defined with other facts')
+        self._check_names(origin, sensors, presets)
+        self.sensors, self.products, self.presets = sensors, products, presets
+        self.origin = {**dict.fromkeys(new.sensors, origin), **self.origin}
+        return tuple(new.sensors)
+
+    def _check_names(
+        self, origin: str, sensors: dict[str, Sensor], presets: dict[str, str]
+    ) -> None:
+        """A name, an alias or a preset may stand for one thing only."""
+        owner: dict[str, str] = {}
+        for sensor in sensors.values():
+            for name in (sensor.name, *sensor.aliases):
+                if owner.setdefault(fold(name), sensor.name) != sensor.name:
+                    raise BandError(
+                        f'{origin}: sensors.{sensor.name}: the name {name!r} already means '
+                        f'{owner[fold(name)]!r}'
+                    )
+        for preset, target in presets.items():
+            key, _, group = target.partition(':')
+            if key not in sensors or group not in sensors[key].groups:
+                raise BandError(f'{origin}: presets.{preset}: there is no {target!r}')
+            if fold(preset) in owner:
+                raise BandError(f'{origin}: presets.{preset}: the name is taken by a sensor')
+
+
+_catalogue: _Catalogue | None = None
+
+
+def _load() -> _Catalogue:
+    """Read the catalogue on first use, then the files that the environment names."""
+    global _catalogue
+    if _catalogue is None:
+        catalogue = _Catalogue()
+        builtin = resources.files('torchgeo_aom').joinpath('sensors.toml')
+        catalogue.add(builtin.read_text(encoding='utf-8'), 'sensors.toml')
+        for path in filter(None, os.environ.get(ENV_VARIABLE, '').split(os.pathsep)):
+            catalogue.add(_read(path), path)
+        _catalogue = catalogue
+    return _catalogue
+
+
+def _read(path: str | os.PathLike[str]) -> str:
+    try:
+        return Path(path).read_text(encoding='utf-8')
+    except (OSError, UnicodeDecodeError) as error:
+        raise BandError(f'sensor file {str(path)!r} cannot be read: {error}') from error
+
+
+def load_sensors(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Add sensors from a TOML file of the same form as the built-in one.
+
+    Args:
+        path: the file. A sensor that exists already must have the same facts.
+
+    Returns:
+        Names of the sensors in the file.
+
+    Raises:
+        BandError: if the file cannot be read or a key is wrong; nothing is added then.
+    """
+    return _load().add(_read(path), str(path))
+
+
+def list_sensors() -> tuple[str, ...]:
+    """Names of all sensors."""
+    return tuple(_load().sensors)
+
+
+def list_presets() -> tuple[str, ...]:
+    """Everything that names a whole list of bands: sensors, their groups, and presets."""
+    catalogue = _load()
+    names: list[str] = []
+    for sensor in catalogue.sensors.values():
+        names += [sensor.name, *(f'{sensor.name}:{group}' for group in sensor.groups)]
+    return (*names, *catalogue.presets)
+
+
+def find_sensor(name: str) -> tuple[Sensor, str] | None:
+    """Look a sensor or preset up.
+
+    Args:
+        name: a sensor, an alias of it, or a preset, in any spelling.
+
+    Returns:
+        The sensor and the group that the name stands for, or None.
+    """
+    catalogue = _load()
+    folded = fold(name)
+    for preset, target in catalogue.presets.items():
+        if folded == fold(preset):
+            sensor, _, group = target.partition(':')
+            return catalogue.sensors[sensor], group
+    key = catalogue.names().get(folded)
+    if key is None:
+        return None
+    return catalogue.sensors[key], catalogue.sensors[key].default_group
+
+
+def get_sensor(name: str) -> Sensor:
+    """Return a sensor by name, alias or preset.
+
+    Args:
+        name: for example ``'sentinel2'``.
+
+    Returns:
+        The sensor.
+
+    Raises:
+        BandError: if there is none; the message lists what there is.
+    """
+    found = find_sensor(name) if isinstance(name, str) else None
+    if found is None:
+        known = list_sensors()
+        raise BandError(
+            f'unknown sensor {name!r}{suggest(name, [*known, *_load().presets])}. '
+            f'Known are {", ".join(known)}; add yours with load_sensors(path)'
+        )
+    return found[0]
+
+
+def get_product(name: str, sensor: str | None = None) -> Product:
+    """Return a product by name.
+
+    Args:
+        name: ``'sentinel2:l2a'``, ``'l2a'`` together with *sensor*, or a general product such as
+            ``'reflectance'``.
+        sensor: the sensor to look at first.
+
+    Returns:
+        The product.
+
+    Raises:
+        BandError: if there is none; the message lists what there is.
+    """
+    prefix, colon, rest = name.partition(':')
+    if colon:
+        sensor, name = prefix, rest
+    general = _load().products
+    own = get_sensor(sensor).products if sensor else {}
+    product = own.get(name) or general.get(name)
+    if product is None:
+        where = f'sensor {sensor!r}' if sensor else 'bands without a sensor'
+        allowed = [*own, *general]
+        raise BandError(
+            f'unknown product {name!r} for {where}{suggest(name, allowed)}. '
+            f'Allowed are {", ".join(allowed)}'
+        )
+    return product
