@@ -1,0 +1,337 @@
+"""SiTok with MAPE: any bands, any image size and any patch size become one token sequence.
+
+Every band goes through the same single-channel kernel (section 'SiTok'), chosen from a bank and
+resized to the patch size wanted (section 'MAPE', Eq. 1-3). A token then gets the code of *which band*
+it is and of *where* it lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..bands import Band, BandSpec, index_to_wavelength, resolve_bands
+from ..errors import BandError, ConfigError, InputError, SizeError
+from .encodings import grid_encoding, interpolate_grid, sinusoid
+from .pi_resize import nearest_kernel, pi_matrices, pi_resize
+
+__all__ = ('POSITION_GRID', 'Tokenizer', 'as_pair', 'band_codes', 'checked_patch_size')
+
+# The position table has the grid of the usual ViT input (224 px, patch 16), whatever the image size:
+# one checkpoint must give one answer, not one for each ``img_size`` that the model was built with.
+POSITION_GRID = (14, 14)
+MAX_PATCH_SIZE = 128
+
+
+def as_pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
+    """Read a size given as one number or as (height, width).
+
+    Args:
+        value: positive integer or two of them.
+        what: name of the argument, for the error message.
+
+    Returns:
+        (height, width).
+
+    Raises:
+        SizeError: if it is not one or two positive integers.
+    """
+    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
+    if len(pair) != 2 or not all(
+        isinstance(side, int | torch.SymInt) and not isinstance(side, bool) and side > 0
+        for side in pair
+    ):
+        raise SizeError(
+            f'{what} must be a positive integer or (height, width) in px, got {value!r}; '
+            f'give for example {what}=16.'
+        )
+    return pair
+
+
+def checked_patch_size(patch_size: int | Sequence[int]) -> tuple[int, int]:
+    """Patch size as (height, width).
+
+    Args:
+        patch_size: patch size in px, one number or two.
+
+    Returns:
+        (height, width).
+
+    Raises:
+        SizeError: if it is not 1 to 128 px.
+    """
+    pair = as_pair(patch_size, 'patch_size')
+    if max(pair) > MAX_PATCH_SIZE:
+        raise SizeError(
+            f'patch_size must be 1 to {MAX_PATCH_SIZE} px, got {patch_size}; larger patches leave '
+            'the kernel bank too far behind.'
+        )
+    return pair
+
+
+def band_codes(bands: Sequence[Band], encoding: str) -> list[float]:
+    """The number that the channel encoding of each band is the sinusoid of.
+
+    Args:
+        bands: resolved bands.
+        encoding: ``'index'`` (the paper) or ``'wavelength'`` (Table 5 of the paper).
+
+    Returns:
+        Channel indices, or centre wavelengths in nm.
+
+    Raises:
+        BandError: if a wavelength is needed and a band has none.
+    """
+    if encoding == 'index':
+        return [band.index for band in bands]
+    codes = []
+    for band in bands:
+        wavelength_um = band.wavelength_um or index_to_wavelength(band.index)
+        if wavelength_um is None:
+            raise BandError(
+                f"Band {band.label!r} has no centre wavelength, which channel_encoding='wavelength' "
+                "needs; name the band by its wavelength or use channel_encoding='index'."
+            )
+        codes.append(1000.0 * wavelength_um)
+    return codes
+
+
+class Tokenizer(nn.Module):
+    """Spectrum-independent tokenizer with multi-scale adaptive patch embedding (SiTok + MAPE).
+
+    The parameters know nothing of the sensor: a bank of kernels, each from one channel to D.
+    """
+
+    def __init__(
+        self,
+        img_size: int | Sequence[int] = 224,
+        patch_size: int | Sequence[int] = 16,
+        kernel_sizes: Sequence[int] = (16, 32, 64),
+        in_chans: int | None = None,
+        bands: BandSpec | None = None,
+        embed_dim: int = 768,
+        channel_encoding: str = 'index',
+        max_tokens: int = 65536,
+    ) -> None:
+        """Initialize the tokenizer.
+
+        Args:
+            img_size: nominal image size in px; any other size works too.
+            patch_size: patch size in px where a call names none.
+            kernel_sizes: sizes of the kernel bank in px.
+            in_chans: number of channels C; the number of bands, or 3, where not given.
+            bands: bands of the channels in file order, where a call names none; without them the
+                channel index is the channel's position 0..C-1.
+            embed_dim: embedding dimension D.
+            channel_encoding: ``'index'`` or ``'wavelength'``.
+            max_tokens: largest number of tokens C * Nh * Nw of one image.
+
+        Raises:
+            BandError: if the bands are unknown, or their number is not ``in_chans``.
+            ConfigError: if an option has an unknown value.
+            SizeError: if a size is impossible.
+        """
+        super().__init__()
+        if channel_encoding not in ('index', 'wavelength'):
+            raise ConfigError(
+                f"channel_encoding must be 'index' or 'wavelength', got {channel_encoding!r}."
+            )
+        if embed_dim % 4:
+            raise ConfigError(f'embed_dim must be a multiple of 4, got {embed_dim}.')
+        sizes = sorted({as_pair(size, 'kernel_sizes')[0] for size in kernel_sizes})
+        self.kernels = nn.ModuleDict(
+            {str(size): nn.Conv2d(1, embed_dim, size, stride=size) for size in sizes}
+        )
+        self.kernel_sizes = tuple(sizes)
+        self.embed_dim = embed_dim
+        self.channel_encoding = channel_encoding
+        self.max_tokens = max_tokens
+        self.set_input_size(img_size, patch_size)
+        self.set_bands(bands, in_chans)
+        self.register_buffer('position', grid_encoding(POSITION_GRID, embed_dim), persistent=False)
+        self.position: Tensor
+
+    def set_bands(self, bands: BandSpec | None, in_chans: int | None, dates: bool = False) -> None:
+        """Build the channel codes; for constructors, since a changed model is not saved as such.
+
+        Args:
+            bands: bands of the channels, or None for positions.
+            in_chans: number of channels, or None for the number of bands (3 without bands).
+            dates: also accept several dates of the same bands, stacked as channels.
+        """
+        self.bands: tuple[Band, ...] | None = None
+        if bands is not None:
+            self.bands = resolve_bands(bands)
+            count = len(self.bands)
+            in_chans = in_chans or count
+            if in_chans % count or (in_chans != count and not dates):
+                resolve_bands(bands, channels=in_chans)
+            resolved = self.bands * (in_chans // count)
+        else:
+            resolved = tuple(Band(name=str(k), index=float(k)) for k in range(in_chans or 3))
+        self.in_chans = len(resolved)
+        codes = band_codes(resolved, self.channel_encoding)
+        table = sinusoid(torch.tensor(codes, dtype=torch.float64), self.embed_dim).float()
+        self.register_buffer('channel', table[None], persistent=False)  # (1, C, D)
+        self.channel: Tensor
+
+    def set_input_size(
+        self,
+        img_size: int | Sequence[int] | None = None,
+        patch_size: int | Sequence[int] | None = None,
+    ) -> None:
+        """Change the nominal image size and the default patch size; the parameters stay.
+
+        Args:
+            img_size: nominal image size in px.
+            patch_size: patch size in px where a call names none.
+        """
+        if img_size is not None:
+            self.img_size = as_pair(img_size, 'img_size')
+        if patch_size is not None:
+            self.patch_size = checked_patch_size(patch_size)
+            kernel_size = self.nearest_kernel(self.patch_size)
+            # Plain tensors: buffers would follow the model to half precision, which PI-resize
+            # does not survive. They also keep the pseudo-inverse out of exported graphs.
+            self.resize = pi_matrices((kernel_size, kernel_size), self.patch_size)
+        self.grid_size = self.token_grid(self.img_size, self.patch_size)
+        self.num_patches = self.grid_size[0] * self.grid_size[1]
+
+    def checked_patch_size(self, patch_size: int | Sequence[int] | None) -> tuple[int, int]:
+        """Patch size as (height, width), the default where None; SizeError if it is impossible."""
+        return self.patch_size if patch_size is None else checked_patch_size(patch_size)
+
+    @staticmethod
+    def token_grid(img_size: tuple[int, int], patch_size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of tokens (Nh, Nw): every pixel is in one patch."""
+        return (-(-img_size[0] // patch_size[0]), -(-img_size[1] // patch_size[1]))
+
+    def nearest_kernel(self, patch_size: tuple[int, int]) -> int:
+        """Size of the kernel that serves a patch size (Eq. 1); a patch that is not square counts by
+        its geometric mean.
+        """
+        return nearest_kernel(self.kernel_sizes, round((patch_size[0] * patch_size[1]) ** 0.5))
+
+    def kernel(self, patch_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Kernel K* for a patch size (Eq. 1 and 2).
+
+        Args:
+            patch_size: (height, width) in px.
+
+        Returns:
+            Weight of shape (D, 1, height, width) and bias of shape (D,).
+        """
+        conv = self.kernels[str(self.nearest_kernel(patch_size))]
+        bias = conv.bias
+        if self.training and torch.is_grad_enabled():
+            # Kernels that this patch size leaves out get a gradient of zero instead of none:
+            # DistributedDataParallel would wait for them for ever.
+            for other in self.kernels.values():
+                bias = bias + 0 * (other.weight.flatten()[0] + other.bias[0])
+        matrices = self.resize if patch_size == self.patch_size else None
+        return pi_resize(conv.weight, patch_size, matrices), bias
+
+    def _codes(self, bands: BandSpec | Tensor | None, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Channel encoding (1 or B, C, D) and the channels that exist (B, C), None for all."""
+        channels = x.shape[1]
+        if bands is None:
+            if channels != self.in_chans:
+                named = 'bands' if self.bands else 'positional channels'
+                raise BandError(
+                    f'The image has {channels} channels, but the model was built for '
+                    f'{self.in_chans} {named}; give bands= to this call, or build the model with '
+                    'the bands of the image.'
+                )
+            return self.channel, None
+        if not isinstance(bands, Tensor):
+            codes = band_codes(resolve_bands(bands, channels=channels), self.channel_encoding)
+            bands = torch.tensor(codes, dtype=torch.float64, device=x.device)
+        if bands.shape not in ((channels,), (x.shape[0], channels)):
+            raise BandError(
+                f'Channel indices must have shape ({channels},) or ({x.shape[0]}, {channels}) for '
+                f'an image batch of shape {tuple(x.shape)}, got {tuple(bands.shape)}.'
+            )
+        codes = bands.to(x.device, torch.float64 if bands.dtype == torch.float64 else torch.float32)
+        present = ~codes.isnan()
+        valid: Tensor | None = present if bands.ndim == 2 else None
+        if not torch.compiler.is_compiling():
+            if not (present.any(-1) if bands.ndim == 2 else present).all():
+                raise BandError(
+                    'Every sample needs at least one band, and NaN (no band) is allowed only in '
+                    f'indices of shape (B, C); got {bands.tolist()}.'
+                )
+            if valid is not None and valid.all():
+                valid = None  # keeps attention on its fastest, unmasked path
+        encoding = sinusoid(codes.nan_to_num(0.0), self.embed_dim)
+        return encoding.reshape(-1, channels, self.embed_dim), valid
+
+    def _check(self, x: Tensor, grid: tuple[int, int], patch_size: tuple[int, int]) -> None:
+        if not x.is_floating_point():
+            raise InputError(
+                f'The image has dtype {x.dtype}, but AOM expects normalised floats; apply '
+                'torchgeo_aom.transforms.Normalize with the bands and the unit of the product.'
+            )
+        tokens = x.shape[1] * grid[0] * grid[1]
+        if not torch.compiler.is_compiling() and tokens > self.max_tokens:
+            raise SizeError(
+                f'{x.shape[1]} bands of {x.shape[2]} x {x.shape[3]} px at patch size '
+                f'{patch_size[0]} x {patch_size[1]} make {tokens:,} tokens an image, more than '
+                f'max_tokens={self.max_tokens:,}. Use a larger patch size, smaller chips or fewer '
+                'bands, or raise max_tokens if the memory is there (see torchgeo-aom plan).'
+            )
+
+    def forward(
+        self,
+        x: Tensor,
+        bands: BandSpec | Tensor | None = None,
+        patch_size: int | Sequence[int] | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Turn images into tokens.
+
+        Images whose size is not a multiple of the patch size are padded with zeros (the mean of a
+        normalised band) at the right and the bottom by less than one patch, so every token holds
+        real pixels.
+
+        Args:
+            x: normalised images of shape (B, C, H, W), floating point.
+            bands: bands of the channels: names, wavelengths or indices (see
+                :func:`torchgeo_aom.bands.resolve_bands`), or a float tensor of channel indices of
+                shape (C,) or, where samples have different bands, (B, C) with NaN for channels that
+                a sample does not have. None takes those of the constructor.
+            patch_size: patch size in px, 1 to 128. None takes that of the constructor.
+
+        Returns:
+            Tokens of shape (B, C, Nh, Nw, D), and which channels exist as a bool tensor of shape
+            (B, C), or None where all do.
+
+        Raises:
+            BandError: if the bands do not fit the image.
+            InputError: if the image is not a floating-point tensor of four dimensions.
+            SizeError: if the patch size is impossible or the token budget is exceeded.
+        """
+        if x.ndim != 4 or 0 in x.shape[1:]:
+            raise InputError(
+                f'AOM takes images of shape (B, C, H, W) with at least one channel and pixel, got '
+                f'{tuple(x.shape)}.'
+            )
+        size = self.checked_patch_size(patch_size)
+        grid = self.token_grid((x.shape[2], x.shape[3]), size)
+        self._check(x, grid, size)
+        channel, valid = self._codes(bands, x)
+        weight, bias = self.kernel(size)
+        # One matrix product over patches: several times faster than a one-channel convolution.
+        x = F.pad(x.to(weight.dtype), (0, -x.shape[3] % size[1], 0, -x.shape[2] % size[0]))
+        patches = x.unflatten(3, (grid[1], size[1])).unflatten(2, (grid[0], size[0]))
+        patches = patches.transpose(3, 4).flatten(4)  # (B, C, Nh, Nw, P*P')
+        tokens = F.linear(patches, weight.flatten(1), bias)  # (B, C, Nh, Nw, D)
+        position = interpolate_grid(self.position, grid)[0].permute(1, 2, 0)  # (Nh, Nw, D)
+        tokens = tokens + position.to(tokens.dtype)
+        return tokens + channel[:, :, None, None].to(tokens.dtype), valid
+
+    def extra_repr(self) -> str:
+        """Short description for ``repr``."""
+        bands = ', '.join(band.label for band in self.bands) if self.bands else 'positional'
+        return f'any bands (default: {bands}), any size, patch_size={self.patch_size}'

@@ -1,0 +1,155 @@
+"""What a request will cost, before it runs: bands, kernel, grid, tokens, operations and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..bands import Band, BandSpec, describe_bands, resolve_bands
+from ..errors import ConfigError, suggest
+from ..layers.pi_resize import kernel_loss, nearest_kernel
+from ..layers.tokenizer import Tokenizer, as_pair, checked_patch_size
+from .aom import AOM, SIZES
+
+__all__ = ('Plan', 'describe')
+
+DTYPE_BYTES = {'float64': 8, 'float32': 4, 'bfloat16': 2, 'float16': 2}
+MLP_RATIO = 4
+KERNEL_SIZES = (16, 32, 64)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Facts and estimates of one forward pass (inference) or one step (training)."""
+
+    model: str
+    bands: tuple[Band, ...]
+    image_size: tuple[int, int]
+    patch_size: tuple[int, int]
+    kernel_size: int
+    kernel_loss: float
+    grid: tuple[int, int]
+    tokens: int
+    batch_size: int
+    dtype: str
+    parameters: int
+    flops: float
+    inference_bytes: float
+    training_bytes: float
+    max_tokens: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the tokens of an image are within the model's budget."""
+        return self.tokens <= self.max_tokens
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as plain data, for JSON."""
+        return asdict(self) | {'fits': self.fits}
+
+    def __str__(self) -> str:
+        """The plan as a table in plain text."""
+        rows = {
+            'model': f'{self.model}, {self.parameters / 1e6:.1f} M parameters',
+            'image': f'{self.image_size[0]} x {self.image_size[1]} px, {len(self.bands)} bands',
+            'patch': f'{self.patch_size[0]} x {self.patch_size[1]} px',
+            'kernel': f'{self.kernel_size} px of the bank, PI-resize loses '
+            f'{self.kernel_loss:.0%} of its freedom',
+            'grid': f'{self.grid[0]} x {self.grid[1]} a band',
+            'tokens': f'{self.tokens:,} an image'
+            + ('' if self.fits else f' - OVER the budget of {self.max_tokens:,}'),
+            'forward': f'{self.flops / 1e9:,.1f} GFLOP a batch of {self.batch_size}',
+            'memory': f'about {self.inference_bytes / 2**30:.2f} GiB for inference, '
+            f'{self.training_bytes / 2**30:.2f} GiB for training ({self.dtype}, AdamW)',
+        }
+        table = '\n'.join(f'{key:<8} {value}' for key, value in rows.items())
+        return f'{describe_bands(self.bands)}\n\n{table}'
+
+
+def _forward_flops(tokens: int, dim: int, depth: int, patch: tuple[int, int]) -> float:
+    """Two operations for each multiply-add of one image."""
+    projections = 2 * tokens * dim * dim * (4 + 2 * MLP_RATIO)
+    attention = 4 * tokens * tokens * dim
+    return depth * (projections + attention) + 2 * tokens * patch[0] * patch[1] * dim
+
+
+def describe(
+    model: str | AOM = 'aom_vitb',
+    bands: BandSpec | None = None,
+    size: int | Sequence[int] = 224,
+    patch_size: int | Sequence[int] = 16,
+    batch_size: int = 1,
+    dtype: str = 'float32',
+) -> Plan:
+    """Say what a request means and costs without building or running anything.
+
+    Memory is estimated from tensor sizes with fused attention: parameters, plus the widest moment of
+    a block (inference) or what all blocks keep for the backward pass, gradients and the two moments
+    of AdamW (training).
+
+    Args:
+        model: name of a model, or a built one.
+        bands: bands of the image; those of a built model where not given.
+        size: image size in px, or (height, width).
+        patch_size: patch size in px.
+        batch_size: images a batch.
+        dtype: ``'float32'``, ``'bfloat16'``, ``'float16'`` or ``'float64'``.
+
+    Returns:
+        The plan; ``print`` it for a table.
+
+    Raises:
+        BandError: if a band is unknown, or none are given.
+        ConfigError: if the model or the dtype is unknown.
+        SizeError: if a size is impossible.
+    """
+    if dtype not in DTYPE_BYTES:
+        raise ConfigError(f'dtype must be one of {tuple(DTYPE_BYTES)}, got {dtype!r}.')
+    if isinstance(batch_size, bool) or batch_size < 1:
+        raise ConfigError(f'batch_size must be at least 1, got {batch_size}.')
+    if isinstance(model, AOM):
+        name, dim, depth = 'AOM', model.embed_dim, len(model.blocks)
+        kernels, budget = model.patch_embed.kernel_sizes, model.patch_embed.max_tokens
+        parameters = sum(p.numel() for p in model.parameters())
+        bands = model.bands if bands is None else bands
+    else:
+        name, kernels, budget = model.partition('.')[0], KERNEL_SIZES, 65536
+        if name not in SIZES:
+            raise ConfigError(f'{model!r} is not an AOM model{suggest(name, SIZES)}')
+        dim, depth = SIZES[name]['embed_dim'], SIZES[name]['depth']
+        block = (4 + 2 * MLP_RATIO) * dim * dim + (4 + MLP_RATIO + 1 + 4) * dim
+        bank = sum(k * k * dim + dim for k in kernels)
+        parameters = depth * block + bank + 2 * dim
+    resolved = resolve_bands(bands if bands is not None else 'rgb')
+    image = as_pair(size, 'size')
+    patch = checked_patch_size(patch_size)
+    grid = Tokenizer.token_grid(image, patch)
+    tokens = len(resolved) * grid[0] * grid[1]
+    side = round((patch[0] * patch[1]) ** 0.5)
+    kernel = nearest_kernel(kernels, side)
+
+    unit = DTYPE_BYTES[dtype]
+    stream = float(batch_size) * tokens * dim * unit
+    # Widest moment: residual stream and the MLP's input and hidden layer before and after GELU.
+    widest = (2 + 2 * MLP_RATIO) * stream
+    # Kept for the backward pass: two norms' inputs, their outputs, q, k, v, the attention's output,
+    # and the MLP's hidden layer before and after GELU.
+    kept = depth * (8 + 2 * MLP_RATIO) * stream
+    return Plan(
+        model=name,
+        bands=resolved,
+        image_size=image,
+        patch_size=patch,
+        kernel_size=kernel,
+        kernel_loss=kernel_loss(kernel, patch),
+        grid=grid,
+        tokens=tokens,
+        batch_size=batch_size,
+        dtype=dtype,
+        parameters=parameters,
+        flops=batch_size * _forward_flops(tokens, dim, depth, patch),
+        inference_bytes=parameters * unit + widest,
+        training_bytes=parameters * (unit + 12) + widest + kept,
+        max_tokens=budget,
+    )

@@ -1,0 +1,237 @@
+"""Registration with timm, segmentation-models-pytorch and TorchGeo; nothing else touches their tables.
+
+timm's registry is the source of truth. A preset of bands is a tag, ``aom_vitb.sentinel2_rgb``, so
+that frameworks which pass only a name and a number of channels still name their bands. One
+checkpoint serves every tag. Registering twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import timm
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import nn
+from torchvision.models import WeightsEnum
+
+from ..bands import BandSpec, list_presets, resolve_bands
+from ..errors import ConfigError, suggest
+from .aom import AOM, SIZES, pyramid_blocks
+from .weights import (
+    AOMBase_Weights,
+    AOMLarge_Weights,
+    AOMSmall_Weights,
+    AOMTiny_Weights,
+    default_weights,
+    load_state,
+)
+
+__all__ = ('aom_vitb', 'aom_vitl', 'aom_vits', 'aom_vitt', 'check_name', 'preset_tags', 'register')
+
+
+def preset_tags() -> dict[str, str]:
+    """Band presets by tag: ``{'sentinel2_rgb': 'sentinel2:rgb', ...}``."""
+    return {preset.replace(':', '_'): preset for preset in list_presets()}
+
+
+def _pretrained_cfg(preset: str | None = None) -> dict[str, Any]:
+    """timm's description of a model; weights are loaded by us, so it names none."""
+    channels = len(resolve_bands(preset)) if preset else 3
+    return {
+        'input_size': (channels, 224, 224),
+        'num_classes': 0,
+        'pool_size': None,
+        'mean': (0.0,) * channels,
+        'std': (1.0,) * channels,
+        # No convolution to adapt to in_chans: the kernels have one channel whatever the sensor.
+        'first_conv': (),
+        'classifier': 'head',
+        'license': 'mit',
+        'paper_ids': 'arXiv:2512.17224',
+        'paper_name': 'Any-Optical-Model: A Universal Foundation Model for Optical Remote Sensing',
+        'origin_url': None,
+    }
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        f'{name}.{tag}' if tag else name: _pretrained_cfg(preset)
+        for name in SIZES
+        for tag, preset in {'': None, **preset_tags()}.items()
+    }
+)
+
+
+def check_name(name: str) -> str:
+    """Return a model name with or without a tag if it is ours.
+
+    Args:
+        name: such as ``'aom_vitb'`` or ``'aom_vitb.sentinel2_rgb'``.
+
+    Returns:
+        The name.
+
+    Raises:
+        ConfigError: if there is no such model or tag, with the closest one.
+    """
+    model, _, tag = name.partition('.')
+    if model not in SIZES:
+        raise ConfigError(
+            f'{name!r} is not an AOM model{suggest(model, SIZES)} Known: {", ".join(SIZES)}, each '
+            'also with a band preset as tag, e.g. aom_vitb.sentinel2_rgb.'
+        )
+    if tag and tag not in preset_tags():
+        raise ConfigError(
+            f'{tag!r} is not a band preset{suggest(tag, preset_tags())} Known: '
+            f'{", ".join(preset_tags())}. Other bands: bands= of timm.create_model or of '
+            'torchgeo_aom.tasks.'
+        )
+    return name
+
+
+def _create(
+    variant: str,
+    weights: WeightsEnum | None,
+    pretrained: bool,
+    bands: BandSpec | None = None,
+    in_chans: int | None = None,
+    pretrained_cfg: str | dict[str, Any] | None = None,
+    pretrained_cfg_overlay: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> nn.Module:
+    """Build a model; what is not named here goes to timm's builder and to :class:`AOM` unchanged."""
+    tag = pretrained_cfg if isinstance(pretrained_cfg, str) else ''
+    if tag:
+        check_name(f'{variant}.{tag}')
+    if bands is None and tag:
+        bands = preset_tags()[tag]
+    if bands is None and in_chans is None and weights is not None:
+        bands = weights.meta['bands']
+    if bands is not None:
+        in_chans = len(resolve_bands(bands, channels=in_chans))
+
+    depth = kwargs.get('depth', SIZES[variant]['depth'])
+    # Files and hubs named by the caller are timm's to load, our own weights are ours.
+    by_timm = isinstance(pretrained_cfg, dict) or bool(pretrained_cfg_overlay)
+    model: nn.Module = build_model_with_cfg(
+        AOM,
+        variant,
+        pretrained and by_timm,
+        pretrained_cfg=pretrained_cfg,
+        pretrained_cfg_overlay=pretrained_cfg_overlay,
+        feature_cfg={'feature_cls': 'getter', 'out_indices': pyramid_blocks(depth)},
+        bands=bands,
+        **({} if in_chans is None else {'in_chans': in_chans}),
+        **{**SIZES[variant], **kwargs},
+    )
+    if pretrained and not by_timm and weights is None:
+        weights = default_weights(variant)
+    if weights is not None:
+        load_state(getattr(model, 'model', model), weights)
+    return model
+
+
+def aom_vitt(
+    weights: AOMTiny_Weights | None = None, pretrained: bool = False, **kwargs: Any
+) -> nn.Module:
+    """AOM with a ViT-Ti encoder (192 wide, 12 deep, 3 heads).
+
+    .. versionadded:: 0.1
+
+    Args:
+        weights: pretrained weights.
+        pretrained: load the default weights of this size, if there are any.
+        **kwargs: arguments of :class:`~torchgeo_aom.models.aom.AOM` such as ``bands``,
+            ``patch_size`` and ``num_classes``, and of timm's builder such as ``features_only``.
+
+    Returns:
+        The model.
+    """
+    return _create('aom_vitt', weights, pretrained, **kwargs)
+
+
+def aom_vits(
+    weights: AOMSmall_Weights | None = None, pretrained: bool = False, **kwargs: Any
+) -> nn.Module:
+    """AOM with a ViT-S encoder (384 wide, 12 deep, 6 heads); see :func:`aom_vitt`.
+
+    .. versionadded:: 0.1
+    """
+    return _create('aom_vits', weights, pretrained, **kwargs)
+
+
+def aom_vitb(
+    weights: AOMBase_Weights | None = None, pretrained: bool = False, **kwargs: Any
+) -> nn.Module:
+    """AOM with a ViT-B encoder (768 wide, 12 deep, 12 heads), the paper's; see :func:`aom_vitt`.
+
+    .. versionadded:: 0.1
+    """
+    return _create('aom_vitb', weights, pretrained, **kwargs)
+
+
+def aom_vitl(
+    weights: AOMLarge_Weights | None = None, pretrained: bool = False, **kwargs: Any
+) -> nn.Module:
+    """AOM with a ViT-L encoder (1024 wide, 24 deep, 16 heads); see :func:`aom_vitt`.
+
+    .. versionadded:: 0.1
+    """
+    return _create('aom_vitl', weights, pretrained, **kwargs)
+
+
+BUILDERS: dict[str, tuple[Callable[..., nn.Module], type[WeightsEnum]]] = {
+    'aom_vitt': (aom_vitt, AOMTiny_Weights),
+    'aom_vits': (aom_vits, AOMSmall_Weights),
+    'aom_vitb': (aom_vitb, AOMBase_Weights),
+    'aom_vitl': (aom_vitl, AOMLarge_Weights),
+}
+
+
+def _register_timm() -> None:
+    for name, (builder, _) in BUILDERS.items():
+        if timm.is_model(name):
+            if timm.model_entrypoint(name) is not builder:
+                raise ConfigError(
+                    f'timm already knows another model named {name!r} (from '
+                    f'{timm.model_entrypoint(name).__module__}); import only one of the two.'
+                )
+            continue
+        register_model(builder)
+
+
+def _register_smp() -> None:
+    from segmentation_models_pytorch.encoders import encoders
+
+    from .smp_encoder import AOMEncoder
+
+    for name, size in SIZES.items():
+        for tag, preset in {'': None, **preset_tags()}.items():
+            encoders[f'{name}.{tag}' if tag else name] = {
+                'encoder': AOMEncoder,
+                'params': {**size, 'bands': preset},
+                # SMP can load only from a hub; our weights come through weights= of the tasks.
+                'pretrained_settings': {},
+            }
+
+
+def _register_torchgeo() -> None:
+    # TorchGeo has no public registration; its look-ups read these two tables.
+    from torchgeo.models import api
+
+    for name, (builder, weights) in BUILDERS.items():
+        api._model[name] = builder
+        api._model_weights[name] = weights
+        api._model_weights[builder] = weights
+
+
+def register() -> None:
+    """Make all AOM models known to timm, SMP and TorchGeo, whichever are installed."""
+    _register_timm()
+    for register_with in (_register_smp, _register_torchgeo):
+        try:
+            register_with()
+        except ModuleNotFoundError as error:
+            if (error.name or '').split('.')[0] not in ('segmentation_models_pytorch', 'torchgeo'):
+                raise
