@@ -1,0 +1,207 @@
+"""Speed beside other models, in one run on the machine at hand; only the ratios mean something.
+
+Every round runs all models once, one after the other, and ratios are taken within a round: a machine
+that slows down slows all of them. Equal token counts are compared with a bare timm trunk; other
+models read the same image in their own way, so their token counts differ and are shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .bands import Band, resolve_bands
+from .errors import ConfigError
+from .models.aom import SIZES
+from .models.plan import describe
+
+__all__ = ('Row', 'main', 'run')
+
+Candidate = tuple[str, int, Callable[[], Tensor]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model: median time, and median of the ratios of its time to AOM's in the same round."""
+
+    model: str
+    tokens: int
+    milliseconds: float
+    ratio: float
+    ratio_min: float
+    ratio_max: float
+
+
+def _trunk(name: str, tokens: int, batch: int, device: torch.device) -> Candidate:
+    size = SIZES[name]
+    vit = timm.create_model(
+        'vit_base_patch16_224', num_classes=0, class_token=False, global_pool='avg', **size
+    )
+    vit = vit.to(device).eval()
+    x = torch.randn(batch, tokens, size['embed_dim'], device=device)
+    return 'timm ViT trunk, same tokens', tokens, lambda: vit.norm(vit.blocks(x))
+
+
+def _torchgeo_peers(image: Tensor, bands: tuple[Band, ...]) -> list[Candidate]:
+    """DOFA and Panopticon in ViT-B size, each fed the wavelengths of the bands at 224 px."""
+    from torchgeo.models import dofa_base_patch16_224, panopticon_vitb14
+
+    um = [band.wavelength_um for band in bands]
+    if None in um or image.shape[2:] != (224, 224):
+        return []
+    wavelengths = [value for value in um if value is not None]
+    dofa = dofa_base_patch16_224().to(image.device).eval()
+    panopticon = panopticon_vitb14(img_size=224).to(image.device).eval()
+    nm = torch.tensor([[1000 * value for value in wavelengths]], device=image.device)
+    sample = {'imgs': image, 'chn_ids': nm.repeat(len(image), 1)}
+    return [
+        ('TorchGeo DOFA ViT-B', 14 * 14 + 1, lambda: dofa.forward_features(image, wavelengths)),
+        ('TorchGeo Panopticon ViT-B/14', 16 * 16 + 1, lambda: panopticon(dict(sample))),
+    ]
+
+
+def _channelvit(folder: Path, name: str, image: Tensor, patch: int) -> Candidate:
+    """ChannelViT from a checkout of its public repository."""
+    if not (folder / 'channelvit' / 'backbone' / 'channel_vit.py').is_file():
+        raise ConfigError(
+            f'{folder} is no checkout of github.com/insitro/ChannelViT: '
+            'channelvit/backbone/channel_vit.py is missing.'
+        )
+    sys.path.insert(0, str(folder))
+    try:
+        module = importlib.import_module('channelvit.backbone.channel_vit')
+    finally:
+        sys.path.remove(str(folder))
+    channels, height = image.shape[1], image.shape[2]
+    model = module.ChannelVisionTransformer(
+        img_size=[height], patch_size=patch, in_chans=channels, qkv_bias=True, **SIZES[name]
+    )
+    model = model.to(image.device).eval()
+    index = torch.arange(channels, device=image.device).repeat(len(image), 1)
+    tokens = channels * (height // patch) ** 2 + 1
+    return 'ChannelViT', tokens, lambda: model(image, extra_tokens={'channels': index})
+
+
+def _time(candidate: Candidate, device: torch.device) -> float:
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    candidate[2]()
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def run(
+    model: str = 'aom_vitb',
+    bands: str = 'sentinel2',
+    size: int = 224,
+    patch_size: int = 16,
+    batch_size: int = 1,
+    runs: int = 5,
+    device: str = 'cpu',
+    peers: bool = True,
+    channelvit: Path | None = None,
+) -> list[Row]:
+    """Time AOM and its neighbours on one random image batch.
+
+    Args:
+        model: AOM model name.
+        bands: bands of the image.
+        size: image height and width in px.
+        patch_size: patch size in px.
+        batch_size: images a batch.
+        runs: rounds counted, after one warm-up.
+        device: ``'cpu'`` or ``'cuda'``.
+        peers: also time TorchGeo's DOFA and Panopticon (224 px only).
+        channelvit: checkout of ChannelViT's repository to time too.
+
+    Returns:
+        One row a model, AOM first.
+
+    Raises:
+        ConfigError: if the checkout is not one.
+    """
+    resolved = resolve_bands(bands)
+    target = torch.device(device)
+    image = torch.randn(batch_size, len(resolved), size, size, device=target)
+    aom = timm.create_model(model, bands=bands, patch_size=patch_size).to(target).eval()
+    tokens = describe(model, bands, size, patch_size).tokens
+    candidates: list[Candidate] = [
+        (model, tokens, lambda: aom(image)),
+        _trunk(model, tokens, batch_size, target),
+    ]
+    if channelvit is not None:
+        candidates.append(_channelvit(channelvit, model, image, patch_size))
+    if peers:
+        candidates += _torchgeo_peers(image, resolved)
+    seconds: dict[str, list[float]] = {name: [] for name, _, _ in candidates}
+    with torch.inference_mode():
+        for round_ in tqdm(range(runs + 1), desc='rounds', disable=None):
+            for candidate in candidates:
+                elapsed = _time(candidate, target)
+                if round_:  # the first round warms up
+                    seconds[candidate[0]].append(elapsed)
+    rows = []
+    for name, count, _ in candidates:
+        ratios = [a / b for a, b in zip(seconds[name], seconds[model], strict=True)]
+        median = statistics.median(seconds[name])
+        rows.append(
+            Row(name, count, 1e3 * median, statistics.median(ratios), min(ratios), max(ratios))
+        )
+    return rows
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line: print the table.
+
+    Args:
+        argv: arguments, those of the process where None.
+
+    Returns:
+        Exit status.
+    """
+    parser = argparse.ArgumentParser(prog='torchgeo-aom bench', description=__doc__)
+    parser.add_argument('--model', default='aom_vitb', choices=tuple(SIZES))
+    parser.add_argument('--bands', default='sentinel2', help='preset or band, default sentinel2')
+    parser.add_argument('--size', type=int, default=224, help='image size in px')
+    parser.add_argument('--patch', type=int, default=16, help='patch size in px')
+    parser.add_argument('--batch', type=int, default=1, help='images a batch')
+    parser.add_argument('--runs', type=int, default=5, help='rounds counted')
+    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
+    parser.add_argument('--threads', type=int, help='CPU threads, all by default')
+    parser.add_argument('--no-peers', action='store_true', help='leave out DOFA and Panopticon')
+    parser.add_argument('--channelvit', type=Path, metavar='DIR', help='checkout of ChannelViT')
+    parser.add_argument('--json', action='store_true')
+    args = parser.parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    rows = run(
+        args.model, args.bands, args.size, args.patch, args.batch, args.runs, args.device,
+        not args.no_peers, args.channelvit,
+    )  # fmt: skip
+    if args.json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+        return 0
+    facts: dict[str, Any] = {'device': args.device, 'threads': torch.get_num_threads()}
+    print(f'{args.bands}, {args.size} px, patch {args.patch}, batch {args.batch}, {facts}')
+    print(f'{"model":<30}{"tokens":>8}{"ms":>10}{"time / AOM":>12}{"min":>8}{"max":>8}')
+    for row in rows:
+        print(
+            f'{row.model:<30}{row.tokens:>8,}{row.milliseconds:>10.1f}{row.ratio:>12.2f}'
+            f'{row.ratio_min:>8.2f}{row.ratio_max:>8.2f}'
+        )
+    return 0
