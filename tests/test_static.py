@@ -1,0 +1,177 @@
+"""Guards over the source tree: what must never appear, and what must always be shipped."""
+
+import ast
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / 'torchgeo_aom'
+SOURCES = sorted(PACKAGE.rglob('*.py'))
+TEXT = ('.py', '.md', '.toml', '.cfg', '.cff', '.yml', '.yaml', '.json', '.txt', '')
+
+pytestmark = pytest.mark.skipif(not (ROOT / '.git').exists(), reason='guards the repository')
+
+
+def nodes(path: Path) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(path.read_text(encoding='utf-8')))
+
+
+def ident(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(
+        ['git', 'ls-files', '-z'], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    return [ROOT / name for name in listed.split('\0') if name and (ROOT / name).is_file()]
+
+
+def run(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize('path', SOURCES, ids=ident)
+class TestSource:
+    def test_every_file_says_what_it_is_for(self, path: Path) -> None:
+        assert ast.get_docstring(ast.parse(path.read_text(encoding='utf-8')))
+
+    def test_length(self, path: Path) -> None:
+        assert len(path.read_text(encoding='utf-8').splitlines()) <= 400
+
+    def test_no_assert(self, path: Path) -> None:
+        """Asserts vanish with ``python -O``; input is refused with our exceptions."""
+        assert [n.lineno for n in nodes(path) if isinstance(n, ast.Assert)] == []
+
+    def test_no_bare_except(self, path: Path) -> None:
+        handlers = (n for n in nodes(path) if isinstance(n, ast.ExceptHandler))
+        assert [handler.lineno for handler in handlers if handler.type is None] == []
+
+    def test_no_unsafe_load(self, path: Path) -> None:
+        """A pickle is a program: only ``torch.load(..., weights_only=True)`` may read one."""
+        for call in (n for n in nodes(path) if isinstance(n, ast.Call)):
+            name = ast.unparse(call.func)
+            if name in (
+                'torch.load',
+                'load_state_dict_from_url',
+                'torch.hub.load_state_dict_from_url',
+            ):
+                weights_only = [
+                    ast.unparse(k.value) for k in call.keywords if k.arg == 'weights_only'
+                ]
+                assert weights_only == ['True'], f'line {call.lineno}'
+            assert name not in (
+                'eval',
+                'exec',
+                'os.system',
+                'pickle.load',
+                'pickle.loads',
+                'yaml.load',
+            )
+
+
+class TestTree:
+    def test_no_machine_paths(self) -> None:
+        pattern = re.compile(r'(?<![\w.])/(work|farm|root|tmp/bash|home/\w+)/')
+        found = [
+            f'{ident(path)}:{number}'
+            for path in tracked()
+            if path.suffix in TEXT and path != Path(__file__)
+            for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1)
+            if pattern.search(line)
+        ]
+        assert found == []
+
+    def test_setup_cfg_holds_import_contracts_only(self) -> None:
+        config = configparser.ConfigParser()
+        config.read(ROOT / 'setup.cfg')
+        assert config.sections()
+        assert [s for s in config.sections() if not s.startswith('importlinter')] == []
+
+    def test_citation_has_the_version_of_the_package(self) -> None:
+        citation = (ROOT / 'CITATION.cff').read_text(encoding='utf-8')
+        version = re.search(r"__version__ = '(.+)'", (PACKAGE / '__init__.py').read_text())
+        assert version
+        assert f'\nversion: {version[1]}\n' in citation
+
+    def test_every_requirement_has_a_reason(self) -> None:
+        text = (ROOT / 'pyproject.toml').read_text(encoding='utf-8')
+        lines = text[text.index('\ndependencies') : text.index('[project.optional')].splitlines()
+        above = dict(zip(lines[1:], lines, strict=False))
+        requirements = [line for line in lines if line.lstrip().startswith('"')]
+        assert len(requirements) == len(tomllib.loads(text)['project']['dependencies'])
+        for line in requirements:
+            assert above[line].lstrip().startswith('#'), line
+            assert '>=' in line
+
+    def test_geobench_is_no_requirement(self) -> None:
+        """Its pins make pip go back to a broken release in silence."""
+        project = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))['project']
+        extras = project['optional-dependencies'].values()
+        requirements = [*project['dependencies'], *(r for extra in extras for r in extra)]
+        assert not [r for r in requirements if re.match(r'geobench\b', r)]
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Names in a wheel that is built from the tracked files, without network."""
+    pytest.importorskip('setuptools', minversion='77')
+    folder = tmp_path_factory.mktemp('wheel')
+    for path in tracked():
+        target = folder / 'src' / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    code = 'from setuptools import build_meta; build_meta.build_wheel("..")'
+    subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        cwd=folder / 'src',
+        check=True,
+        capture_output=True,
+    )
+    (built,) = folder.glob('*.whl')
+    with zipfile.ZipFile(built) as archive:
+        return archive.namelist()
+
+
+class TestWheel:
+    def test_has_everything_of_the_package(self, wheel: list[str]) -> None:
+        inside = {ident(path) for path in tracked() if PACKAGE in path.parents}
+        assert inside - set(wheel) == set()
+        assert 'torchgeo_aom/py.typed' in wheel
+        assert 'torchgeo_aom/sensors.toml' in wheel
+
+    def test_has_nothing_else(self, wheel: list[str]) -> None:
+        assert {name.split('/')[0].partition('-')[0] for name in wheel} == {'torchgeo_aom'}
+
+    def test_has_the_license_and_the_command(self, wheel: list[str]) -> None:
+        assert [name for name in wheel if name.endswith('licenses/LICENSE')]
+        assert [name for name in wheel if name.endswith('entry_points.txt')]
+
+
+class TestImport:
+    def test_adds_little_to_the_import_of_torchgeo(self) -> None:
+        """TorchGeo takes seconds to import, whatever we do; our own part must not show."""
+        code = (
+            'import time, torchgeo.models, timm, segmentation_models_pytorch\n'
+            'start = time.perf_counter(); import torchgeo_aom; print(time.perf_counter() - start)'
+        )
+        assert float(run(code)) < 2
+
+    def test_is_silent(self) -> None:
+        assert run('import torchgeo_aom') == ''
+
+    def test_twice_is_harmless(self) -> None:
+        code = 'import importlib, torchgeo_aom; importlib.reload(torchgeo_aom); print("ok")'
+        assert run(code).strip() == 'ok'

@@ -1,0 +1,326 @@
+"""The command ``torchgeo-aom``: results on stdout, everything else on stderr, exit code 0, 1 or 2.
+
+Training verbs go to TorchGeo's own command line, so that every option of it works; the others are
+parsed here. Libraries are imported by the verb that needs them: ``bands`` needs none of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from torchgeo_aom import __version__
+from torchgeo_aom.errors import AOMError
+
+__all__ = ('main',)
+
+PROG = 'torchgeo-aom'
+
+# Verbs with a parser of their own: what they do, and the module whose main(argv) does it.
+MODULES = {
+    'demo': ('run the main job on real data that ships with the package', 'torchgeo_aom.demo'),
+    'bench': ('measure speed and memory next to other models', 'torchgeo_aom.bench'),
+}
+TRAINING = {
+    'fit': 'train a task (all options of TorchGeo: torchgeo-aom fit --help)',
+    'validate': 'evaluate a task on the validation split',
+    'test': 'evaluate a task on the test split',
+    'predict': 'run a task on the prediction split',
+}
+
+DESCRIPTION = 'Any-Optical-Model for TorchGeo: one backbone for any bands and sizes.'
+EPILOG = """\
+examples:
+  torchgeo-aom bands landsat8
+  torchgeo-aom plan --bands sentinel2 --size 512 --patch 16
+  torchgeo-aom fit --config config.yaml
+  torchgeo-aom VERB --help
+
+exit codes: 0 done, 1 refused or failed (the reason is on stderr), 2 wrong usage
+"""
+BANDS_EPILOG = """\
+A SPEC is a preset (sentinel2, landsat8:rgb), a band with its sensor (sentinel2:B8A), a common name
+(nir08), a wavelength (0.865 um or 865 nm) or a channel index (8). They may be mixed.
+
+examples:
+  torchgeo-aom bands landsat8
+  torchgeo-aom bands "sentinel2:B8A" 865 red --json
+  torchgeo-aom bands B04 B03 B02 --sensor sentinel2
+  torchgeo-aom bands mysensor --sensors mysensor.toml
+  torchgeo-aom bands --list
+"""
+PLAN_EPILOG = """\
+examples:
+  torchgeo-aom plan --bands sentinel2 --size 512 --patch 16
+  torchgeo-aom plan --model aom_vits --bands naip --size 500 400 --patch 24 --batch 8
+  torchgeo-aom plan --bands sentinel2:rgb --dtype bfloat16 --json
+"""
+WEIGHTS_EPILOG = """\
+examples:
+  torchgeo-aom weights list
+  torchgeo-aom weights show AOMBase_Weights.NAME
+  torchgeo-aom weights export last.ckpt encoder.safetensors
+"""
+DOCTOR_EPILOG = """\
+Exit code 1 if something that every use needs is missing, broken or too old.
+
+examples:
+  torchgeo-aom doctor
+  torchgeo-aom doctor --json
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments without the program's name; those of the process where not given.
+
+    Returns:
+        The exit code: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except AOMError as error:
+        print(f'{PROG}: {type(error).__name__}: {error}', file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        print(
+            f'{PROG}: the package {error.name!r} is missing; `{PROG} doctor` says what to install.',
+            file=sys.stderr,
+        )
+        return 1
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f'{PROG}: interrupted', file=sys.stderr)
+        return 130
+    except SystemExit as stop:
+        if stop.code is None or isinstance(stop.code, int):
+            return stop.code or 0
+        print(stop.code, file=sys.stderr)
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    verb = arguments[0] if arguments else ''
+    if verb in MODULES:
+        run: Callable[[list[str]], int] = import_module(MODULES[verb][1]).main
+        return run(arguments[1:])
+    if verb in TRAINING:
+        return _train(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not verb:
+        parser.print_help(sys.stderr)
+        return 2
+    return int(options.run(options))
+
+
+def _train(arguments: list[str]) -> int:
+    from torchgeo_aom.models.registry import register
+
+    register()
+    # Lightning starts the other processes of a distributed run with the arguments of this one.
+    sys.argv[1:] = arguments
+    import_module('torchgeo.main').main()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        PROG,
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--version', action='version', version=f'{PROG} {__version__}')
+    verbs = parser.add_subparsers(title='verbs', metavar='VERB', dest='verb')
+
+    bands = _verb(verbs, 'bands', 'show what bands mean to the model', BANDS_EPILOG, _bands)
+    bands.add_argument(
+        'spec', nargs='*', metavar='SPEC', help='bands, in the order of the channels'
+    )
+    _add_sensor_options(bands)
+    bands.add_argument('--list', action='store_true', help='list all presets and stop')
+
+    plan = _verb(verbs, 'plan', 'say what a request will cost', PLAN_EPILOG, _plan)
+    plan.add_argument('--model', default='aom_vitb', help='model name (default: %(default)s)')
+    plan.add_argument(
+        '--bands', nargs='+', default=['rgb'], metavar='SPEC', help='bands (default: rgb)'
+    )
+    _add_sensor_options(plan)
+    plan.add_argument(
+        '--size',
+        nargs='+',
+        type=int,
+        default=[224],
+        metavar='PX',
+        help='image height and width; one number for a square (default: 224)',
+    )
+    plan.add_argument(
+        '--patch', type=int, default=16, metavar='PX', help='patch size (default: %(default)s)'
+    )
+    plan.add_argument(
+        '--batch', type=int, default=1, metavar='N', help='images a batch (default: %(default)s)'
+    )
+    plan.add_argument(
+        '--dtype', default='float32', help='float32, bfloat16, float16 (default: %(default)s)'
+    )
+
+    weights = _verb(verbs, 'weights', 'list, show and export weights', WEIGHTS_EPILOG, None)
+    actions = weights.add_subparsers(title='actions', metavar='ACTION', required=True)
+    _verb(actions, 'list', 'list all known weights', '', _weights_list)
+    show = _verb(actions, 'show', 'show the facts of one weights entry', '', _weights_show)
+    show.add_argument('name', metavar='NAME', help='for example AOMBase_Weights.NAME')
+    export = _verb(
+        actions, 'export', 'write the encoder of a checkpoint as safetensors', '', _weights_export
+    )
+    export.add_argument('checkpoint', metavar='CKPT', help='a Lightning checkpoint or weights file')
+    export.add_argument('output', metavar='OUT', help='the file to write, ending in .safetensors')
+    export.add_argument('--overwrite', action='store_true', help='replace OUT if it exists')
+
+    doctor = _verb(verbs, 'doctor', 'check versions, devices, packages', DOCTOR_EPILOG, _doctor)
+    doctor.add_argument('--json', action='store_true', help='print JSON')
+
+    # Listed for the help only: these parse their own arguments.
+    for name, text in {**{k: v[0] for k, v in MODULES.items()}, **TRAINING}.items():
+        verbs.add_parser(name, help=text)
+    return parser
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    epilog: str,
+    run: Callable[[argparse.Namespace], int] | None,
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(
+        name,
+        help=text,
+        description=f'{text[0].upper()}{text[1:]}.',
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def _add_sensor_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--sensor', help='sensor of the bands that name none')
+    parser.add_argument(
+        '--sensors',
+        action='append',
+        default=[],
+        metavar='FILE',
+        help='add the sensors of this TOML file; may be repeated',
+    )
+    parser.add_argument('--json', action='store_true', help='print JSON')
+
+
+def _print_json(data: Any) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def _bands(options: argparse.Namespace) -> int:
+    from torchgeo_aom.bands import band_rows, describe_bands, resolve_bands
+
+    presets = _presets(options.sensors)
+    if options.list:
+        if options.json:
+            _print_json(presets)
+        else:
+            width = max(map(len, presets))
+            print('\n'.join(f'{name:<{width}}  {text}' for name, text in presets.items()))
+        return 0
+    if not options.spec:
+        options.parser.error('name at least one band or preset, or give --list')
+    # Only a look-up: two names of one band are worth seeing here, and an error for a model.
+    bands = resolve_bands(_single(options.spec), options.sensor, allow_duplicates=True)
+    if len({band.index for band in bands}) < len(bands):
+        print(f'{PROG}: note: some of these are the same band to the model', file=sys.stderr)
+    if options.json:
+        _print_json(band_rows(bands))
+    else:
+        print(describe_bands(bands))
+    return 0
+
+
+def _presets(files: Sequence[str]) -> dict[str, str]:
+    """Add the sensors of some files, then name every preset with the bands behind it."""
+    from torchgeo_aom.bands import list_presets, load_sensors, resolve_bands
+
+    for path in files:
+        load_sensors(path)
+    return {name: ' '.join(band.name for band in resolve_bands(name)) for name in list_presets()}
+
+
+def _single(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else values
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from torchgeo_aom.bands import load_sensors, resolve_bands
+    from torchgeo_aom.models.plan import describe
+
+    for path in options.sensors:
+        load_sensors(path)
+    plan = describe(
+        options.model,
+        bands=resolve_bands(_single(options.bands), options.sensor),
+        size=_single(options.size),
+        patch_size=options.patch,
+        batch_size=options.batch,
+        dtype=options.dtype,
+    )
+    if options.json:
+        _print_json(plan.as_dict())
+    else:
+        print(plan)
+    return 0
+
+
+def _weights_list(options: argparse.Namespace) -> int:
+    from torchgeo_aom.models.registry import BUILDERS
+
+    rows = {
+        model: [f'{enum.__name__}.{name}' for name in enum.__members__]
+        for model, (_, enum) in BUILDERS.items()
+    }
+    if options.json:
+        _print_json(rows)
+    else:
+        for model, names in rows.items():
+            print(f'{model}  {" ".join(names) or "no trained weights yet"}')
+    return 0
+
+
+def _weights_show(options: argparse.Namespace) -> int:
+    from torchgeo_aom.models.registry import register
+
+    register()
+    return 0
+
+
+def _weights_export(options: argparse.Namespace) -> int:
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from torchgeo_aom.doctor import diagnose
+
+    report = diagnose()
+    if options.json:
+        _print_json(report.as_dict())
+    else:
+        print(report)
+    return 1 if report.problems else 0

@@ -1,0 +1,149 @@
+"""What is installed and what works: the report of ``torchgeo-aom doctor``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from dataclasses import asdict, dataclass, field
+from importlib import import_module, metadata
+from typing import Any
+
+from torchgeo_aom import __version__
+
+__all__ = ('Report', 'diagnose')
+
+# Distributions that matter, in the order of the report, and what has to be importable.
+REQUIRED = {
+    'torch': 'torch',
+    'torchvision': 'torchvision',
+    'torchgeo': 'torchgeo.models',
+    'timm': 'timm',
+    'segmentation-models-pytorch': 'segmentation_models_pytorch',
+    'lightning': 'lightning',
+    'kornia': 'kornia',
+    'rasterio': 'rasterio',
+    'safetensors': 'safetensors',
+    'requests': 'requests',
+    'numpy': 'numpy',
+    'pandas': 'pandas',
+    'matplotlib': 'matplotlib',
+    'tqdm': 'tqdm',
+}
+# Distributions of the extras.
+OPTIONAL = {'scikit-learn': 'probe', 'h5py': 'geobench', 'pycocotools': 'detection'}
+
+
+@dataclass
+class Report:
+    """Facts about this machine, and what is wrong with it."""
+
+    python: str
+    system: str
+    packages: dict[str, str] = field(default_factory=dict)
+    optional: dict[str, str] = field(default_factory=dict)
+    devices: dict[str, str] = field(default_factory=dict)
+    models: dict[str, list[str]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain data, for JSON."""
+        return {'torchgeo_aom': __version__} | asdict(self)
+
+    def __str__(self) -> str:
+        """The report in plain text."""
+        lines = [f'torchgeo_aom {__version__}, Python {self.python}, {self.system}']
+        for title, rows in (
+            ('Packages', self.packages),
+            ('Optional packages', self.optional),
+            ('Devices', self.devices),
+            ('Models registered with', {k: ', '.join(v) for k, v in self.models.items()}),
+        ):
+            lines += ['', title, *(f'  {name:<28} {value}' for name, value in rows.items())]
+        problems = [f'  {problem}' for problem in self.problems] or ['  none']
+        return '\n'.join([*lines, '', 'Problems', *problems])
+
+
+def diagnose() -> Report:
+    """Look at packages, devices and registered models.
+
+    Returns:
+        The report; ``problems`` is empty if everything that every use needs is there.
+    """
+    report = Report(platform.python_version(), platform.platform())
+    bounds = _bounds()
+    for name, module in REQUIRED.items():
+        version = _version(name)
+        report.packages[name] = version or 'missing'
+        if version is None:
+            report.problems.append(f"{name} is missing: pip install '{name}{bounds.get(name, '')}'")
+            continue
+        if name in bounds and not bounds[name].contains(version, prereleases=True):
+            report.problems.append(
+                f"{name} {version} is not supported: pip install '{name}{bounds[name]}'"
+            )
+        try:
+            import_module(module)
+        except Exception as error:  # a broken binary raises anything
+            report.problems.append(f'{name} {version} cannot be imported: {_first_line(error)}')
+    for name, extra in OPTIONAL.items():
+        install = f"missing: pip install 'torchgeo_aom[{extra}]'"
+        report.optional[name] = _version(name) or install
+    _devices(report)
+    _models(report)
+    return report
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _bounds() -> dict[str, Any]:
+    """Version bounds of our requirements; none if the package runs from a folder."""
+    from packaging.requirements import Requirement
+
+    try:
+        lines = metadata.requires('torchgeo_aom') or []
+    except metadata.PackageNotFoundError:
+        return {}
+    requirements = [Requirement(line) for line in lines if 'extra ==' not in line]
+    return {requirement.name: requirement.specifier for requirement in requirements}
+
+
+def _first_line(error: Exception) -> str:
+    return f'{type(error).__name__}: {error}'.splitlines()[0]
+
+
+def _devices(report: Report) -> None:
+    try:
+        import torch
+    except Exception:  # said above
+        return
+    report.devices['cpu'] = f'{os.cpu_count()} cores, {torch.get_num_threads()} threads'
+    for index in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(index)
+        report.devices[f'cuda:{index}'] = f'{facts.name}, {facts.total_memory / 2**30:.0f} GiB'
+    if torch.backends.mps.is_available():
+        report.devices['mps'] = 'Apple GPU'
+
+
+def _models(report: Report) -> None:
+    try:
+        import timm
+        from segmentation_models_pytorch.encoders import encoders
+        from torchgeo.models import list_models
+
+        from torchgeo_aom.models.registry import register
+
+        register()
+    except Exception as error:  # the report has to say so rather than stop
+        report.problems.append(f'the models cannot be registered: {_first_line(error)}')
+        return
+    report.models = {
+        'timm': timm.list_models('aom_*'),
+        'smp': sorted(name for name in encoders if re.fullmatch(r'aom_\w+', name)),
+        'torchgeo': [name for name in list_models() if name.startswith('aom_')],
+    }
