@@ -8,13 +8,29 @@ makes the image feature the paper's global average of all tokens.
 from __future__ import annotations
 
 import torch
+from timm.models import register_notrace_function, register_notrace_module
 from torch import Tensor, nn
 
-__all__ = ('CHANNEL_POOLS', 'ChannelPool')
+__all__ = ('CHANNEL_POOLS', 'ChannelPool', 'attention_mask')
 
 CHANNEL_POOLS = ('mean', 'max', 'attn')
 
 
+@register_notrace_function
+def attention_mask(valid: Tensor | None, places: int) -> Tensor | None:
+    """Keys that attention may look at, for samples that lack bands.
+
+    Args:
+        valid: which bands exist, bool of shape (B, C); None for all.
+        places: tokens a band.
+
+    Returns:
+        Bool of shape (B, 1, 1, C * places), or None where nothing is masked.
+    """
+    return None if valid is None else valid.repeat_interleave(places, 1)[:, None, None]
+
+
+@register_notrace_module
 class ChannelPool(nn.Module):
     """Pool tokens over bands by mean, maximum, or attention with one learned query."""
 

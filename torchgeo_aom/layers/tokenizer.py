@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from timm.models import register_notrace_module
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -99,6 +100,8 @@ def band_codes(bands: Sequence[Band], encoding: str) -> list[float]:
     return codes
 
 
+# A leaf for torch.fx: its checks look at real shapes and values.
+@register_notrace_module
 class Tokenizer(nn.Module):
     """Spectrum-independent tokenizer with multi-scale adaptive patch embedding (SiTok + MAPE).
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..bands import Band, BandSpec
 from ..errors import ConfigError
-from ..layers.channel_pool import CHANNEL_POOLS, ChannelPool
+from ..layers.channel_pool import CHANNEL_POOLS, ChannelPool, attention_mask
 from ..layers.tokenizer import Tokenizer
 
 __all__ = ('AOM', 'SIZES', 'pyramid_blocks')
@@ -269,7 +269,7 @@ class AOM(nn.Module):
         shape = tokens.shape
         places = shape[2] * shape[3]
         x = tokens.flatten(1, 3)  # (B, C*N, D)
-        mask = None if valid is None else valid.repeat_interleave(places, 1)[:, None, None]
+        mask = attention_mask(valid, places)
         maps = []
         for i, block in enumerate(self.blocks if last is None else self.blocks[: last + 1]):
             if self.grad_checkpointing and torch.is_grad_enabled():
