@@ -6,7 +6,7 @@ import os
 from importlib import resources
 from pathlib import Path
 
-from torchgeo_aom.errors import BandError, suggest
+from torchgeo_aom.errors import BandError, ConfigError, suggest
 from torchgeo_aom.sensor_file import parse_document
 from torchgeo_aom.sensors import Product, Sensor, fold
 
@@ -183,18 +183,18 @@ def get_product(name: str, sensor: str | None = None) -> Product:
         The product.
 
     Raises:
-        BandError: if there is none; the message lists what there is.
+        ConfigError: if there is none; the message lists what there is.
     """
     prefix, colon, rest = name.partition(':')
     if colon:
-        sensor, name = prefix, rest
+        sensor, name = get_sensor(prefix).name, rest
     general = _load().products
     own = get_sensor(sensor).products if sensor else {}
     product = own.get(name) or general.get(name)
     if product is None:
         where = f'sensor {sensor!r}' if sensor else 'bands without a sensor'
         allowed = [*own, *general]
-        raise BandError(
+        raise ConfigError(
             f'unknown product {name!r} for {where}{suggest(name, allowed)}. '
             f'Allowed are {", ".join(allowed)}'
         )

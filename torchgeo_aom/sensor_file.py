@@ -179,9 +179,8 @@ def _products(
             read.fail(f'{here}.unit', f'must be one of {", ".join(UNITS)}, got {unit!r}')
         chosen = facts.get('statistics')
         if chosen is not None and chosen not in statistics:
-            read.fail(
-                f'{here}.statistics', f'no such table: {chosen!r}{suggest(chosen, statistics)}'
-            )
+            hint = suggest(chosen, statistics)
+            read.fail(f'{here}.statistics', f'there is no table {chosen!r}{hint}')
         products[name] = Product(
             name=name,
             scale=scale,
@@ -219,9 +218,7 @@ def _check(read: _Reader, sensor: Sensor, key: str) -> None:
     for band in sensor.bands:
         for spelling in sensor.spellings(band.name):
             if spelling in seen:
-                read.fail(
-                    f'{key}.bands', f'{spelling!r} names {seen[spelling]!r} and {band.name!r}'
-                )
+                read.fail(f'{key}.bands', f'{spelling!r}: {seen[spelling]!r} or {band.name!r}?')
             seen[spelling] = band.name
     names = sensor.band_names
     for group, members in sensor.groups.items():

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from typing import Any
 
 from torchgeo_aom.errors import BandError, suggest
@@ -19,7 +20,7 @@ UNITS = ('dn', 'reflectance', 'uint8')
 
 def is_number(value: object) -> bool:
     """Whether a value is a finite int or float (a bool is neither)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,8 @@ class Band:
         """
         for key in ('name', 'sensor', 'common_name'):
             value = getattr(self, key)
-            if not (isinstance(value, str) and value.strip()) and (
-                value is not None or key == 'name'
-            ):
+            optional = value is None and key != 'name'
+            if not (optional or (isinstance(value, str) and value.strip())):
                 raise BandError(f'band field {key!r} must be a non-empty string, got {value!r}')
         limits = {
             'index': (-1.0, float(MAX_INDEX)),

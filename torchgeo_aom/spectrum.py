@@ -1,4 +1,4 @@
-"""Where a band lies in the spectrum and which channel index that is (the paper counts Sentinel-2)."""
+"""Where a band lies in the spectrum, and its channel index (the paper counts Sentinel-2)."""
 
 from __future__ import annotations
 
