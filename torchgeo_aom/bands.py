@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 from torchgeo_aom.catalogue import (
+    band_statistics,
     find_sensor,
     get_product,
     get_sensor,
@@ -42,6 +43,7 @@ __all__ = (
     'Sensor',
     'Statistics',
     'band_rows',
+    'band_statistics',
     'describe_bands',
     'get_product',
     'get_sensor',

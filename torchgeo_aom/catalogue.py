@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from torchgeo_aom.errors import BandError, ConfigError, suggest
 from torchgeo_aom.sensor_file import parse_document
-from torchgeo_aom.sensors import Product, Sensor, fold
+from torchgeo_aom.sensors import Band, Product, Sensor, Statistics, fold
 
 __all__ = (
+    'band_statistics',
     'find_sensor',
     'get_product',
     'get_sensor',
@@ -20,6 +22,9 @@ __all__ = (
 )
 
 ENV_VARIABLE = 'TORCHGEO_AOM_SENSORS'
+
+# Water vapor and cirrus bands lie in absorption features: no guide to what lies beside them.
+_ABSORPTION = ('B09', 'B10')
 
 
 class _Catalogue:
@@ -199,3 +204,76 @@ def get_product(name: str, sensor: str | None = None) -> Product:
             f'Allowed are {", ".join(allowed)}'
         )
     return product
+
+
+def band_statistics(
+    bands: Sequence[Band], statistics: str | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Look up mean and standard deviation of each band, in reflectance.
+
+    Args:
+        bands: resolved bands.
+        statistics: which ones. None takes ``Band.mean`` and ``Band.std``; ``'sensor:name'`` those
+            of that name, for example ``'sentinel2:l2a'``. Bands of *other* sensors then get the
+            numbers of the Sentinel-2 band with the same channel index.
+
+    Returns:
+        Means and standard deviations, one for each band.
+
+    Raises:
+        ConfigError: if a band has none.
+    """
+    if statistics is None:
+        pairs = [None if b.mean is None or b.std is None else (b.mean, b.std) for b in bands]
+    else:
+        sensor, table = _find_table(statistics)
+        pairs = [_from_table(band, sensor, table) for band in bands]
+    missing = [band.label for band, pair in zip(bands, pairs, strict=True) if pair is None]
+    if missing:
+        raise ConfigError(
+            f'no mean and std are known for {", ".join(missing)}'
+            f'{f" in {statistics!r}" if statistics else ""}. Give mean=[...] and std=[...] in '
+            f'reflectance, one value for each of the {len(bands)} bands, or, as a stand-in, those '
+            f"of the corresponding Sentinel-2 bands: statistics='sentinel2:l1c' or 'sentinel2:l2a'"
+        )
+    found = [pair for pair in pairs if pair is not None]
+    return tuple(m for m, _ in found), tuple(s for _, s in found)
+
+
+def _find_table(statistics: str) -> tuple[Sensor, Statistics]:
+    key, _, name = statistics.partition(':')
+    sensor = get_sensor(key)
+    name = name or next(iter(sensor.statistics), '')
+    if name not in sensor.statistics:
+        allowed = [f'{sensor.name}:{table}' for table in sensor.statistics]
+        raise ConfigError(
+            f'unknown statistics {statistics!r}{suggest(statistics, allowed)}. Sensor '
+            f'{sensor.name!r} has {", ".join(allowed) or "none"}'
+        )
+    return sensor, sensor.statistics[name]
+
+
+def _from_table(band: Band, sensor: Sensor, table: Statistics) -> tuple[float, float] | None:
+    names = {b.index: b.name for b in sensor.bands if b.name in table.mean}
+    if band.sensor == sensor.name:
+        name = band.name if band.name in table.mean else None
+    elif sensor.name != 'sentinel2' or band.index > 12.6:  # thermal bands have no counterpart
+        return None
+    elif band.index.is_integer():
+        name = names.get(band.index)
+    else:
+        return _between(band.index, names, table)
+    return None if name is None else (table.mean[name], table.std[name])
+
+
+def _between(index: float, names: dict[float, str], table: Statistics) -> tuple[float, float]:
+    """Interpolate linearly between the neighbors of a fractional index."""
+    known = sorted(i for i, name in names.items() if name not in _ABSORPTION)
+    low = max((i for i in known if i <= index), default=known[0])
+    high = min((i for i in known if i >= index), default=known[-1])
+    share = 0.0 if low == high else min(max((index - low) / (high - low), 0.0), 1.0)
+    mean, std = (
+        column[names[low]] * (1 - share) + column[names[high]] * share
+        for column in (table.mean, table.std)
+    )
+    return mean, std
