@@ -191,7 +191,7 @@ class AOM(nn.Module):
         if global_pool is not None:
             self._set_global_pool(global_pool)
         self.num_classes = num_classes
-        like = self.norm.weight
+        like = next(self.patch_embed.parameters())
         if num_classes:
             self.head = nn.Linear(self.embed_dim, num_classes, device=like.device, dtype=like.dtype)
         else:

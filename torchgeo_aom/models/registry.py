@@ -78,12 +78,12 @@ def check_name(name: str) -> str:
     model, _, tag = name.partition('.')
     if model not in SIZES:
         raise ConfigError(
-            f'{name!r} is not an AOM model{suggest(model, SIZES)} Known: {", ".join(SIZES)}, each '
+            f'{name!r} is not an AOM model{suggest(model, SIZES) or "."} Known: {", ".join(SIZES)}, each '
             'also with a band preset as tag, e.g. aom_vitb.sentinel2_rgb.'
         )
     if tag and tag not in preset_tags():
         raise ConfigError(
-            f'{tag!r} is not a band preset{suggest(tag, preset_tags())} Known: '
+            f'{tag!r} is not a band preset{suggest(tag, preset_tags()) or "."} Known: '
             f'{", ".join(preset_tags())}. Other bands: bands= of timm.create_model or of '
             'torchgeo_aom.tasks.'
         )
