@@ -15,6 +15,7 @@ from ..bands import Band, BandSpec
 from ..errors import ConfigError
 from ..layers.channel_pool import CHANNEL_POOLS, ChannelPool, attention_mask
 from ..layers.tokenizer import Tokenizer
+from .loading import kernel_bank_hook
 
 __all__ = ('AOM', 'SIZES', 'pyramid_blocks')
 
@@ -145,6 +146,7 @@ class AOM(nn.Module):
         self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
         self.init_weights()
         self._set_feature_info()
+        self.register_load_state_dict_pre_hook(kernel_bank_hook)
 
     # -- construction ------------------------------------------------------------------------
 

@@ -12,32 +12,9 @@ from ..bands import BandSpec
 from ..errors import BandWarning, CheckpointError, ConfigError
 from ..layers.pyramid import resample_map
 from .aom import AOM, pyramid_blocks
+from .loading import strip_prefix
 
-__all__ = ('AOMEncoder', 'strip_prefix')
-
-# What encloses the backbone in checkpoints of timm, SMP and of TorchGeo's and our tasks.
-PREFIXES = ('model.encoder.model.', 'encoder.model.', 'model.encoder.', 'encoder.', 'model.')
-# What a checkpoint of a whole model holds besides the backbone.
-OTHERS = ('head.', 'decoder.', 'segmentation_head.', 'classification_head.', 'criterion.')
-
-
-def strip_prefix(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Backbone part of a checkpoint of a larger model.
-
-    The prefix is taken from the patch kernels' keys and removed from the start of keys only: inner
-    names that contain ``model.`` survive.
-
-    Args:
-        state_dict: parameters by name.
-
-    Returns:
-        Parameters of the backbone by the backbone's own names, without heads and decoders.
-    """
-    prefix = next(
-        (p for p in PREFIXES if any(key.startswith(f'{p}patch_embed.') for key in state_dict)), ''
-    )
-    own = {key[len(prefix) :]: v for key, v in state_dict.items() if key.startswith(prefix)}
-    return {key: value for key, value in own.items() if not key.startswith(OTHERS)}
+__all__ = ('AOMEncoder',)
 
 
 class AOMEncoder(AOM):
