@@ -1,0 +1,361 @@
+"""Weights files: read without running anything in them, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from .. import __version__
+from ..bands import Band, list_presets, resolve_bands
+from ..errors import CheckpointError, ConfigError
+from .loading import (
+    KERNEL,
+    LoadReport,
+    adapt_kernel_bank,
+    kernel_bank_hook,
+    load_into,
+    strip_prefix,
+)
+
+__all__ = (
+    'FORMAT_VERSION',
+    'LoadReport',
+    'adapt_kernel_bank',
+    'band_specs',
+    'export_checkpoint',
+    'file_sha256',
+    'kernel_bank_hook',
+    'load_into',
+    'read_state_dict',
+    'save_weights',
+    'strip_prefix',
+)
+
+FORMAT_VERSION = 0
+PICKLES = ('.pth', '.pt', '.ckpt', '.bin')
+# Where training scripts keep the parameters inside a checkpoint.
+NESTED = ('state_dict', 'model', 'model_state_dict', 'state_dict_ema')
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content, as 64 hexadecimal digits."""
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _tensors_sha256(state_dict: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and values; safetensors itself has no checksum."""
+    digest = hashlib.sha256()
+    for name in sorted(state_dict):
+        value = state_dict[name]
+        digest.update(f'{name} {value.dtype} {tuple(value.shape)}\n'.encode())
+        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _error(path: Path, what: str) -> CheckpointError:
+    size = f'{path.stat().st_size:,} bytes' if path.is_file() else 'no file'
+    return CheckpointError(f'{path} ({size}): {what}')
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework='pt', device='cpu') as file:
+            metadata: dict[str, Any] = dict(file.metadata() or {})
+            state_dict = {key: file.get_tensor(key) for key in file.keys()}
+    except Exception as error:
+        raise _error(
+            path, f'not a whole safetensors file ({error}). Copy or download it again.'
+        ) from error
+    version = str(metadata.get('format_version', FORMAT_VERSION))
+    if not version.isdigit() or int(version) > FORMAT_VERSION:
+        raise _error(
+            path,
+            f'format version {version!r}, this release of torchgeo_aom reads up to '
+            f'{FORMAT_VERSION}. Install a newer release.',
+        )
+    digest = metadata.get('tensors_sha256')
+    if digest is not None and digest != _tensors_sha256(state_dict):
+        raise _error(
+            path, 'the values differ from what was saved: damaged. Copy or download it again.'
+        )
+    return state_dict, metadata
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse archives that are damaged, or that grow when they are read."""
+    if not zipfile.is_zipfile(path):
+        with path.open('rb') as file:
+            start = file.read(64).lstrip()
+        if start.startswith(b'version https://git-lfs'):
+            what = 'a Git LFS pointer, not the weights. Run `git lfs pull`.'
+        elif start.startswith(b'<'):
+            what = 'a web page, not weights. Download the file itself.'
+        else:
+            what = (
+                'not a whole PyTorch checkpoint (truncated, or of the format before PyTorch 1.6). '
+                'Copy or download it again; save an old one again with a current torch.save.'
+            )
+        raise _error(path, what)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+            if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+                raise _error(
+                    path,
+                    'a compressed archive, which torch.save never writes; it could grow without '
+                    'bounds. Save it again with torch.save.',
+                )
+            if sum(record.file_size for record in records) > path.stat().st_size:
+                raise _error(path, 'the records declare more bytes than the file has. Refused.')
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise _error(path, f'damaged ({error}). Copy or download it again.') from error
+    if damaged is not None:
+        raise _error(path, f'record {damaged!r} is damaged. Copy or download it again.')
+
+
+def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    _check_zip(path)
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+    except Exception as error:
+        names = sorted(set(re.findall(r'GLOBAL ([\w.]+)', str(error))))
+        what = f'asks for {", ".join(names)}' if names else f'cannot be read ({error})'
+        raise _error(
+            path,
+            f'{what}. Only tensors and plain values are read, nothing is executed, and there is no '
+            'fallback to pickle. Use a .safetensors file, or save a checkpoint with the plain '
+            'state_dict of the model.',
+        ) from error
+    if not isinstance(content, Mapping):
+        raise _error(path, f'holds a {type(content).__name__}, not parameters by name.')
+    metadata: dict[str, Any] = {}
+    parameters: Mapping[Any, Any] = content
+    if not any(isinstance(value, Tensor) for value in content.values()):
+        nested = next((k for k in NESTED if isinstance(content.get(k), Mapping)), None)
+        if nested is None:
+            raise _error(
+                path,
+                f'holds no parameters: its entries are {list(content)[:8]}, expected one of '
+                f'{NESTED} or a plain state_dict.',
+            )
+        parameters = content[nested]
+        hparams = content.get('hyper_parameters')
+        if isinstance(hparams, Mapping):
+            metadata = {str(key): value for key, value in hparams.items()}
+    # Metrics may keep state that is no tensor; parameters never do.
+    state_dict = {
+        key: value for key, value in parameters.items() if not str(key).endswith('_extra_state')
+    }
+    for key, value in state_dict.items():
+        _check_tensor(path, key, value)
+    return state_dict, metadata
+
+
+def _check_tensor(path: Path, key: Any, value: Any) -> None:
+    """Refuse what is no plain tensor, or declares more values than it has bytes for."""
+    if not isinstance(key, str) or not isinstance(value, Tensor):
+        raise _error(path, f'{key!r} is a {type(value).__name__}, not a tensor by name.')
+    if value.layout != torch.strided or value.device.type != 'cpu' or value.is_quantized:
+        raise _error(path, f'{key!r} is not a plain dense tensor ({value.layout}, {value.device}).')
+    declared, held = value.numel() * value.element_size(), value.untyped_storage().nbytes()
+    if declared > held:
+        raise _error(
+            path,
+            f'{key!r} declares shape {tuple(value.shape)}, {declared:,} bytes, but holds {held:,}. '
+            'Refused: reading it would exhaust memory.',
+        )
+
+
+def read_state_dict(
+    path: str | os.PathLike[str], *, sha256: str | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read parameters from a file without executing anything in it.
+
+    Values are mapped from the file where possible, not copied; no value is converted, so absurd
+    shapes cost nothing.
+
+    Args:
+        path: a ``.safetensors`` file, or a ``.pth``, ``.pt``, ``.ckpt`` or ``.bin`` file of
+            ``torch.save`` or Lightning.
+        sha256: the SHA-256 that the file must have; recomputed at every call.
+
+    Returns:
+        Parameters by name, and what the file says of them: safetensors' metadata, or Lightning's
+        hyperparameters.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, tampered with, unsafe, or no weights file.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        kind = 'is a folder' if path.is_dir() else 'does not exist'
+        raise CheckpointError(f'{path} {kind}; give the path of a weights file.')
+    if path.suffix not in ('.safetensors', *PICKLES):
+        raise _error(
+            path, f'unknown format {path.suffix!r}, expected .safetensors, {", ".join(PICKLES)}.'
+        )
+    if path.stat().st_size == 0:
+        raise _error(path, 'the file is empty. Copy or download it again.')
+    if sha256 is not None and (actual := file_sha256(path)) != sha256.lower():
+        raise _error(
+            path,
+            f'SHA-256 is {actual}, expected {sha256}: damaged or tampered with. Nothing was '
+            'loaded; delete it and get it again from its source.',
+        )
+    reader = _read_safetensors if path.suffix == '.safetensors' else _read_pickle
+    state_dict, metadata = reader(path)
+    if not state_dict:
+        raise _error(path, 'holds no parameters.')
+    return state_dict, metadata
+
+
+def band_specs(bands: tuple[Band, ...] | None) -> list[str | dict[str, Any]] | None:
+    """Bands as plain values that :func:`~torchgeo_aom.bands.resolve_bands` reads back."""
+    if bands is None:
+        return None
+    facts = ('name', 'index', 'wavelength_um', 'bandwidth_um', 'gsd_m')
+    return [
+        band.label if band.sensor else {k: v for k in facts if (v := getattr(band, k)) is not None}
+        for band in bands
+    ]
+
+
+def _write(
+    path: str | os.PathLike[str], state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> str:
+    """Write a safetensors file atomically: the old file stays until the new one is on the disk."""
+    path = Path(path).expanduser()
+    if path.suffix != '.safetensors':
+        raise ConfigError(f'Weights are saved as .safetensors, got {path.name!r}.')
+    if not path.parent.is_dir():
+        raise CheckpointError(f'The folder {path.parent} does not exist; make it first.')
+    tensors = {key: v.detach().cpu().contiguous() for key, v in state_dict.items()}
+    facts = {
+        'format_version': str(FORMAT_VERSION),
+        'torchgeo_aom_version': __version__,
+        'tensors_sha256': _tensors_sha256(tensors),
+    }
+    part = path.with_name(f'.{path.name}.{uuid4().hex[:8]}.part')
+    content = save(tensors, {**metadata, **facts})
+    try:
+        with part.open('wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise CheckpointError(f'{path} could not be written: {error}.') from error
+    finally:
+        part.unlink(missing_ok=True)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _shape_facts(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
+    """What the names and shapes of a backbone tell."""
+    from .aom import SIZES
+
+    sizes = sorted(int(match[1]) for key in state_dict if (match := KERNEL.fullmatch(key)))
+    width = state_dict[f'patch_embed.kernels.{sizes[0]}.weight'].shape[0]
+    depth = len({key.split('.')[1] for key in state_dict if key.startswith('blocks.')})
+    facts = {
+        'embed_dim': str(width),
+        'depth': str(depth),
+        'kernel_sizes': json.dumps(sizes),
+        'arch': 'custom',
+    }
+    for name, size in SIZES.items():
+        if (size['embed_dim'], size['depth']) == (width, depth):
+            facts |= {'arch': name, 'num_heads': str(size['num_heads'])}
+    return facts
+
+
+def save_weights(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, str] | None = None,
+) -> str:
+    """Save an AOM as safetensors, with what is needed to build it again.
+
+    The file appears whole or not at all; an older file of that name stays
+    until the new one is on the disk.
+
+    Args:
+        model: the AOM itself.
+        path: file to write, ``.safetensors``.
+        metadata: further facts, e.g. dataset and licence; strings.
+
+    Returns:
+        SHA-256 of the file.
+
+    Raises:
+        CheckpointError: if the file cannot be written.
+        ConfigError: if *model* is not an AOM, the name has another ending, or the metadata is not
+            made of strings or claims what the model itself says.
+    """
+    if not hasattr(getattr(model, 'patch_embed', None), 'kernel_sizes'):
+        raise ConfigError(f'{type(model).__name__} is not an AOM; give the AOM itself.')
+    facts = {
+        **_shape_facts(model.state_dict()),
+        'num_heads': str(model.blocks[0].attn.num_heads),  # type: ignore[index, union-attr]
+        'bands': json.dumps(band_specs(model.bands)),  # type: ignore[arg-type]
+        'channel_encoding': model.patch_embed.channel_encoding,  # type: ignore[union-attr]
+        'channel_pool': model.channel_pool.kind,  # type: ignore[union-attr]
+    }
+    extra = dict(metadata or {})
+    for key, value in extra.items():
+        if not isinstance(value, str) or key in facts:
+            raise ConfigError(
+                f'metadata[{key!r}] = {value!r}: values must be strings, and {", ".join(facts)} '
+                'come from the model.'
+            )
+    return _write(path, model.state_dict(), {**extra, **facts})  # type: ignore[dict-item]
+
+
+def export_checkpoint(ckpt_path: str | os.PathLike[str], out_path: str | os.PathLike[str]) -> str:
+    """Write the encoder of a Lightning checkpoint (TorchGeo's tasks or ours) as safetensors.
+
+    Args:
+        ckpt_path: checkpoint of a task, or any weights file that holds an AOM.
+        out_path: file to write, ``.safetensors``.
+
+    Returns:
+        SHA-256 of the file written.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be read or holds no AOM.
+    """
+    state_dict, hparams = read_state_dict(ckpt_path)
+    own = strip_prefix(state_dict)
+    if not any(KERNEL.fullmatch(key) for key in own):
+        raise _error(
+            Path(ckpt_path), f'holds no AOM backbone; its names begin {list(state_dict)[:3]}.'
+        )
+    facts = _shape_facts(own)
+    for key in ('num_heads', 'channel_encoding', 'channel_pool'):
+        if isinstance(hparams.get(key), int | str):
+            facts[key] = str(hparams[key])
+    bands = hparams.get('bands')
+    tags = {preset.replace(':', '_'): preset for preset in list_presets()}
+    for key in ('model', 'backbone'):
+        name, _, tag = str(hparams.get(key)).partition('.')
+        if bands is None and name.startswith('aom_') and tag in tags:
+            bands = tags[tag]
+    if isinstance(bands, str) and bands.startswith(('[', 'null')):
+        bands = json.loads(bands)  # the metadata of a file of ours
+    if bands is not None:
+        facts['bands'] = json.dumps(band_specs(resolve_bands(bands)))
+    return _write(out_path, own, facts)

@@ -1,0 +1,239 @@
+"""Pretrained weights: a user's own runs beside published ones, loaded all or nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+
+from ..bands import BandSpec
+from ..errors import CheckpointError, ConfigError, suggest
+from .aom import AOM, SIZES
+from .checkpoint import export_checkpoint, file_sha256, load_into, read_state_dict, save_weights
+from .loading import FACTS, LoadReport, check_facts, strip_prefix, warn_positional
+from .weights_enum import (
+    ENUMS,
+    AOMBase_Weights,
+    AOMLarge_Weights,
+    AOMSmall_Weights,
+    AOMTiny_Weights,
+    AOMWeights,
+    add_member,
+    enum_of,
+    local_path,
+    members,
+)
+from .weights_meta import complete_meta, facts_of, validate_meta
+
+__all__ = (
+    'AOMBase_Weights',
+    'AOMLarge_Weights',
+    'AOMSmall_Weights',
+    'AOMTiny_Weights',
+    'AOMWeights',
+    'default_weights',
+    'export_checkpoint',
+    'find_weights',
+    'load_backbone',
+    'load_state',
+    'register_weights',
+    'save_weights',
+    'validate_meta',
+)
+
+
+def register_weights(
+    name: str,
+    path_or_url: str | os.PathLike[str],
+    model: str = 'aom_vitt',
+    meta: Mapping[str, Any] | None = None,
+    default: bool = False,
+) -> AOMWeights:
+    """Make a weights file known under a name, as if it were published with the package.
+
+    The member is found by ``torchgeo.models.get_weight('AOMTiny_Weights.NAME')``, and works
+    wherever TorchGeo takes weights. Registering the same again changes nothing.
+
+    Args:
+        name: name of the member: upper-case letters, digits and underscores.
+        path_or_url: a weights file (see :func:`~torchgeo_aom.models.checkpoint.save_weights` and
+            ``export_checkpoint``), or an ``https://`` URL.
+        model: name of the model that the file is for.
+        meta: facts that the file does not tell itself, see :func:`validate_meta`. For a URL all
+            are needed, since nothing is downloaded here.
+        default: whether ``pretrained=True`` means these weights, also as ``DEFAULT``.
+
+    Returns:
+        The member.
+
+    Raises:
+        CheckpointError: if the file cannot be read or is of another size than the model.
+        ConfigError: if the name is taken, or the meta is incomplete or wrong.
+    """
+    cls = enum_of(model)
+    if not re.fullmatch('[A-Z][A-Z0-9_]*', name) or name == 'DEFAULT':
+        raise ConfigError(
+            f'{name!r} cannot name weights: take upper-case letters, digits and underscores, e.g. '
+            f"'SENTINEL2_MY_RUN'; DEFAULT is set by default=True."
+        )
+    text = os.fspath(path_or_url)
+    url = text if re.match(r'\w\w+://', text) else Path(text).expanduser().resolve().as_uri()
+    path = local_path(url)
+    given = dict(meta or {})
+    facts = sha256 = params = None
+    if path is not None:
+        state_dict, metadata = read_state_dict(path, sha256=given.get('sha256'))
+        own = strip_prefix(state_dict)
+        facts = facts_of(metadata, own)
+        size = SIZES[model.partition('.')[0]]
+        if any(facts[key] != size[key] for key in ('embed_dim', 'depth')):
+            raise CheckpointError(
+                f'{path} has embed_dim {facts["embed_dim"]} and {facts["depth"]} blocks, {model} '
+                f'has {size["embed_dim"]} and {size["depth"]}; give model= of the right size.'
+            )
+        sha256 = file_sha256(path)
+        params = sum(value.numel() for value in own.values())
+    full = complete_meta(given, facts, sha256, params)
+    validate_meta(full, model.partition('.')[0])
+    member = add_member(cls, name, url, full)
+    if default:
+        cls._member_map_['DEFAULT'] = member
+        type.__setattr__(cls, 'DEFAULT', member)
+    return member
+
+
+def find_weights(name: str) -> AOMWeights:
+    """Member of a full name.
+
+    Args:
+        name: such as ``'AOMTiny_Weights.NAME'``.
+
+    Raises:
+        ConfigError: if there is none, with the closest one.
+    """
+    known = {
+        f'{cls.__name__}.{key}': member
+        for cls in ENUMS.values()
+        for key, member in members(cls).items()
+    }
+    if name not in known:
+        raise ConfigError(
+            f'{name!r} is neither a file nor known weights{suggest(name, known)}. Known: '
+            f'{", ".join(known) or "none yet; see register_weights"}.'
+        )
+    return known[name]
+
+
+def default_weights(model: str) -> AOMWeights:
+    """Weights that ``pretrained=True`` means.
+
+    Args:
+        model: name of a model, with or without a tag.
+
+    Raises:
+        CheckpointError: if there are none.
+    """
+    known = members(enum_of(model))
+    if 'DEFAULT' not in known:
+        raise CheckpointError(
+            f'There are no published weights for {model}. Leave out pretrained=True for random '
+            'weights, register a run of your own with register_weights(..., default=True), or '
+            'start from a ViT with warm_start.'
+        )
+    return known['DEFAULT']
+
+
+Source: TypeAlias = str | os.PathLike[str] | AOMWeights | Mapping[str, Tensor]
+
+
+def _read(source: Source) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Parameters of a backbone with its own names, and what is known of its model."""
+    if isinstance(source, str) and re.match(r'\w+_Weights\.', source):
+        source = find_weights(source)
+    if isinstance(source, AOMWeights):
+        return source.get_state_dict(), dict(source.meta)
+    if isinstance(source, Enum):
+        raise ConfigError(f'{source!r} are weights of another model; give AOM weights.')
+    if isinstance(source, Mapping):
+        own = strip_prefix(source, head=True)
+        return own, dict(own._metadata[''].get(FACTS, {}))  # type: ignore[attr-defined]
+    state_dict, metadata = read_state_dict(source)
+    own = strip_prefix(state_dict, head=True)
+    return own, facts_of(metadata, own)
+
+
+def load_state(model: nn.Module, source: Source, *, head: str = 'keep') -> LoadReport:
+    """Load weights into an AOM, all or nothing.
+
+    Args:
+        model: the AOM itself.
+        source: enum member, its full name, path of a weights file or checkpoint, or parameters by
+            name.
+        head: ``'keep'`` to load the classification head where it fits, ``'drop'`` to leave it out.
+
+    Returns:
+        What was loaded, kept, dropped and resized.
+
+    Raises:
+        CheckpointError: if the file cannot be read or does not fit; the model is then unchanged.
+        ConfigError: if a name is unknown.
+
+    Warns:
+        BandWarning: once a process, if the model has no bands.
+        CheckpointWarning: if a head or a kernel is left out.
+    """
+    state_dict, facts = _read(source)
+    check_facts(model, facts)
+    report = load_into(model, state_dict, head=head)
+    warn_positional(model)
+    return report
+
+
+def load_backbone(
+    source: Source,
+    model: str | None = None,
+    bands: BandSpec | None = None,
+    **kwargs: Any,
+) -> AOM:
+    """Build an AOM from a weights file or enum member and load it.
+
+    Size, kernel bank and channel encoding come from the weights.
+
+    Args:
+        source: see :func:`load_state`.
+        model: name of the model; that of the weights where None.
+        bands: bands of the channels; those of the weights where None.
+        **kwargs: further arguments of :class:`~torchgeo_aom.models.aom.AOM`, e.g. ``patch_size``,
+            ``num_classes``; they win over those of the weights.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        CheckpointError: if the file cannot be read or does not fit.
+        ConfigError: if the size of the model is not known.
+    """
+    state_dict, known = _read(source)
+    facts = {**facts_of({}, state_dict), **known}
+    size: Mapping[str, int] = {}
+    if model:
+        enum_of(model)
+        size = SIZES[model.partition('.')[0]]
+    keys = ('embed_dim', 'depth', 'num_heads', 'kernel_sizes', 'channel_encoding', 'channel_pool')
+    options = {key: facts[key] for key in keys if key in facts}
+    options |= {**size, **kwargs}
+    if 'num_heads' not in options:
+        raise ConfigError(
+            f'The weights (embed_dim {facts["embed_dim"]}, {facts["depth"]} blocks) do not say '
+            'how many attention heads they have; give num_heads=.'
+        )
+    if bands is None and kwargs.get('in_chans') is None:
+        bands = facts.get('bands')
+    backbone = AOM(bands=bands, **options)
+    load_state(backbone, state_dict)
+    return backbone.eval()

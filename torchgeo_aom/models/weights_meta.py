@@ -1,0 +1,206 @@
+"""What must be known of pretrained weights before anyone can use them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..bands import resolve_bands
+from ..errors import BandError, CheckpointError, ConfigError
+from ..transforms import Normalize
+from .aom import AOM, SIZES
+from .checkpoint import band_specs
+from .loading import KERNEL
+
+__all__ = ('complete_meta', 'facts_of', 'num_params', 'validate_meta')
+
+REQUIRED = {
+    'bands': 'list of bands that resolve_bands reads',
+    'channel_index': 'list of numbers, one per band',
+    'unit': "what the stored values are: 'reflectance', 'uint8' or a product such as "
+    "'sentinel2:l2a'",
+    'mean': 'list of numbers in reflectance, one per band',
+    'std': 'list of positive numbers in reflectance, one per band',
+    'gsd': 'ground sampling distance in m: a positive number, or a list, one per band',
+    'patch_sizes': 'list of patch sizes in px (1 to 128) that were trained',
+    'kernel_sizes': 'list of kernel sizes in px',
+    'num_params': 'number of parameters without the head',
+    'sha256': 'SHA-256 of the file, 64 hexadecimal digits',
+    'licence': 'licence of the weights',
+    'dataset': 'what they were trained on',
+    'metrics': "list of {'name', 'value', 'command'}; the command is what measured the value",
+}
+
+
+def facts_of(metadata: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What a weights file says of its model, as plain values.
+
+    Args:
+        metadata: safetensors' metadata, or Lightning's hyperparameters.
+        state_dict: parameters by the backbone's own names.
+
+    Returns:
+        ``embed_dim``, ``depth`` and ``kernel_sizes``, and where known ``num_heads``, ``bands``,
+        ``channel_encoding`` and ``channel_pool``.
+
+    Raises:
+        CheckpointError: if there are no patch kernels.
+    """
+    sizes = sorted(int(match[1]) for key in state_dict if (match := KERNEL.fullmatch(key)))
+    if not sizes:
+        raise CheckpointError(
+            f'The checkpoint holds no AOM backbone; its names begin {list(state_dict)[:3]}.'
+        )
+    width = state_dict[f'patch_embed.kernels.{sizes[0]}.weight'].shape[0]
+    depth = len({key.split('.')[1] for key in state_dict if key.startswith('blocks.')})
+    facts: dict[str, Any] = {'embed_dim': width, 'depth': depth, 'kernel_sizes': sizes}
+    heads = [
+        size['num_heads']
+        for size in SIZES.values()
+        if (size['embed_dim'], size['depth']) == (width, depth)
+    ]
+    if str(metadata.get('num_heads', '')).isdigit():
+        facts['num_heads'] = int(metadata['num_heads'])
+    elif heads:
+        facts['num_heads'] = heads[0]
+    for key in ('channel_encoding', 'channel_pool'):
+        if isinstance(metadata.get(key), str):
+            facts[key] = metadata[key]
+    bands = metadata.get('bands')
+    if isinstance(bands, str) and bands.startswith(('[', 'null')):
+        bands = json.loads(bands)
+    if bands is not None:
+        facts['bands'] = bands
+    return facts
+
+
+def num_params(model: str, kernel_sizes: list[int], channel_pool: str = 'mean') -> int:
+    """Number of parameters of a model without head, from the model itself."""
+    size: dict[str, Any] = dict(SIZES[model])
+    with torch.device('meta'):
+        built = AOM(kernel_sizes=tuple(kernel_sizes), channel_pool=channel_pool, **size)
+    return sum(parameter.numel() for parameter in built.parameters())
+
+
+def _numbers(value: Any, low: float, high: float = math.inf) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) and low <= v <= high and v < math.inf
+        for v in value
+    )
+
+
+def validate_meta(meta: Mapping[str, Any], model: str | None = None) -> None:
+    """Check the meta of pretrained weights.
+
+    Args:
+        meta: what is known of the weights; further entries are allowed.
+        model: name of the model, to check the number of parameters against.
+
+    Raises:
+        ConfigError: naming each entry that is missing or wrong, and what it should be.
+    """
+    wrong = {key for key in REQUIRED if key not in meta}
+    if 'bands' not in wrong:
+        try:
+            bands = resolve_bands(meta['bands'])
+            gsd = meta.get('gsd')
+            tests = {
+                'channel_index': _numbers(meta.get('channel_index'), -1.0)
+                and len(meta['channel_index']) == len(bands)
+                and all(
+                    math.isclose(band.index, index, abs_tol=1e-6)
+                    for band, index in zip(bands, meta['channel_index'], strict=True)
+                ),
+                'mean': _numbers(meta.get('mean'), -math.inf) and len(meta['mean']) == len(bands),
+                'std': _numbers(meta.get('std'), 1e-12) and len(meta['std']) == len(bands),
+                'gsd': _numbers([gsd], 1e-6)
+                or (_numbers(gsd, 1e-6) and len(gsd or ()) == len(bands)),
+            }
+            wrong |= {key for key, passed in tests.items() if not passed}
+        except BandError as error:
+            raise ConfigError(f"The meta's bands are unknown here: {error}") from error
+    for key in ('patch_sizes', 'kernel_sizes'):
+        value = meta.get(key)
+        if not (value and _numbers(value, 1, 128) and all(isinstance(v, int) for v in value)):
+            wrong.add(key)
+    for key in ('licence', 'dataset', 'unit'):
+        if not (isinstance(meta.get(key), str) and meta[key].strip()):
+            wrong.add(key)
+    if not re.fullmatch('[0-9a-f]{64}', str(meta.get('sha256'))):
+        wrong.add('sha256')
+    if not (isinstance(meta.get('num_params'), int) and meta['num_params'] > 0):
+        wrong.add('num_params')
+    metrics = meta.get('metrics')
+    if not isinstance(metrics, list | tuple) or not all(
+        isinstance(metric, Mapping)
+        and {'name', 'value', 'command'} <= set(metric)
+        and str(metric['command']).strip()
+        for metric in metrics
+    ):
+        wrong.add('metrics')
+    if wrong:
+        lines = '; '.join(
+            f'{key} = {meta.get(key)!r}, expected: {text}'
+            for key, text in REQUIRED.items()
+            if key in wrong
+        )
+        raise ConfigError(f'The meta of the weights lacks or misstates: {lines}.')
+    if model is not None:
+        expected = num_params(model, list(meta['kernel_sizes']), meta.get('channel_pool', 'mean'))
+        if meta['num_params'] != expected:
+            raise ConfigError(
+                f'num_params is {meta["num_params"]:,}, but {model} with kernels of '
+                f'{list(meta["kernel_sizes"])} px has {expected:,} without head.'
+            )
+
+
+def complete_meta(
+    meta: Mapping[str, Any], facts: Mapping[str, Any] | None, sha256: str | None, params: int | None
+) -> dict[str, Any]:
+    """Fill in what a file and the catalog tell; what the caller says goes first.
+
+    Args:
+        meta: what the caller says.
+        facts: what the file says, see :func:`facts_of`; None where the file is not here.
+        sha256: SHA-256 of the file.
+        params: number of its parameters without head.
+
+    Returns:
+        A new dictionary of plain values, not yet validated.
+    """
+    full: dict[str, Any] = {
+        'unit': 'reflectance',
+        'licence': 'not stated',
+        'dataset': 'not stated',
+        'metrics': [],
+        **(facts or {}),
+        **meta,
+    }
+    if sha256 is not None:
+        full.setdefault('sha256', sha256)
+    if params is not None:
+        full.setdefault('num_params', params)
+    if 'kernel_sizes' in full:
+        full.setdefault('patch_sizes', list(full['kernel_sizes']))
+    if full.get('bands') is None:
+        raise ConfigError(
+            'The weights do not say which bands they were trained with; give '
+            "meta={'bands': ...}, e.g. 'sentinel2:rgb'."
+        )
+    bands = resolve_bands(full['bands'])
+    full['bands'] = band_specs(bands)
+    full.setdefault('channel_index', [band.index for band in bands])
+    if 'gsd' not in full and all(band.gsd_m for band in bands):
+        full['gsd'] = [band.gsd_m for band in bands]
+    if not {'mean', 'std'} & set(full):
+        unit = full['unit']
+        general = {'unit': unit} if unit in ('reflectance', 'uint8') else {'product': unit}
+        normalize = Normalize(bands, **general)
+        full['mean'], full['std'] = list(normalize.mean), list(normalize.std)
+    return full
