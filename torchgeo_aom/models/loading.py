@@ -44,11 +44,11 @@ _positional_warned = False
 
 def _warn(message: str, category: type[Warning]) -> None:
     """Warn at the line of the user that led here, not inside a framework."""
-    inside = ('torchgeo_aom', 'torchgeo', 'torch', 'timm', 'lightning')
+    inside = ('torchgeo_aom', 'torchgeo', 'torch', 'timm', 'segmentation_models_pytorch')
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get('__name__', '').split('.')[0] in inside:
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level - 1)
+    warnings.warn(message, category, stacklevel=level)
 
 
 @dataclass(frozen=True)
