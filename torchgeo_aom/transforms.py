@@ -158,10 +158,11 @@ class Normalize(nn.Module):
         return f'bands=({", ".join(b.label for b in self.bands)}), product={self.product.name!r}'
 
     def _as_tensor(self, x: object) -> Tensor:
-        if isinstance(x, np.ndarray):
-            x = torch.tensor(x)  # copies, so read-only arrays are fine
+        if isinstance(x, np.ndarray) and x.dtype.kind in 'uif':
+            # A copy: torch knows no read-only arrays, negative strides or foreign byte orders.
+            x = torch.from_numpy(x.astype(x.dtype.newbyteorder('='), order='C'))
         if not isinstance(x, Tensor):
-            raise InputError(f'an image must be a tensor, got {type(x).__name__}')
+            raise InputError(f'an image must be a tensor of numbers, got {type(x).__name__}')
         if x.ndim not in (3, 4, 5) or x.numel() == 0:
             raise InputError(
                 f'an image must be (C, H, W), (B, C, H, W) or (B, T, C, H, W) and not empty, '

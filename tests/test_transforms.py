@@ -1,0 +1,313 @@
+"""Pixel values reach the encoder in one unit, standardized once, and never in silence."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from torchgeo_aom.bands import Product, resolve_bands
+from torchgeo_aom.errors import BandError, ConfigError, InputError, UnitError, UnitWarning
+from torchgeo_aom.spectrum import SENTINEL2_BANDS
+from torchgeo_aom.transforms import Normalize, NormalizeSample, check_image
+
+RGB = 'sentinel2:rgb'
+
+
+def dn(*shape: int, dtype: torch.dtype = torch.uint16) -> Tensor:
+    """Digital numbers of a plausible Sentinel-2 image."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(200, 4000, shape, generator=generator, dtype=torch.int32).to(dtype)
+
+
+def test_golden_values() -> None:
+    x = torch.tensor([1000, 2000, 3000], dtype=torch.uint16).reshape(3, 1, 1)
+    out = Normalize(RGB, 'l1c', mean=[0.1, 0.1, 0.1], std=[0.1, 0.2, 0.1])(x)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out.flatten(), torch.tensor([0.0, 0.5, 2.0]))
+
+
+def test_offset_of_2022_is_applied_once() -> None:
+    old = Normalize(RGB, 'l2a')(dn(3, 8, 8))
+    new = Normalize(RGB, 'l2a_2022')((dn(3, 8, 8).int() + 1000).to(torch.uint16))
+    torch.testing.assert_close(new, old, rtol=1e-5, atol=1e-5)
+    landsat = Normalize('landsat8', 'c2l2', mean=0.0, std=1.0)
+    x = torch.full((7, 1, 1), 10000, dtype=torch.uint16)
+    torch.testing.assert_close(landsat(x), torch.full((7, 1, 1), 10000 * 2.75e-5 - 0.2))
+
+
+def test_same_image_in_three_units() -> None:
+    x = dn(3, 8, 8)
+    expected = Normalize(RGB, 'l1c')(x)
+    torch.testing.assert_close(
+        Normalize(RGB, unit='reflectance')(x.float() * 1e-4), expected, rtol=1e-4, atol=1e-5
+    )
+    custom = Product('percent', 0.01, 0.0, 'dn')
+    torch.testing.assert_close(
+        Normalize(RGB, custom)(x.float() * 1e-2), expected, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_level_selects_statistics() -> None:
+    assert Normalize('sentinel2:l2a', 'l2a').mean[0] == 0.03408
+    assert Normalize('sentinel2:l2a', 'l1c').mean[0] == 0.16129
+    assert Normalize('eurosat', 'eurosat').mean[-1] == 0.263033  # B8A is last
+    assert Normalize('sentinel2:l2a', 'l1c', statistics='sentinel2:l2a').mean[0] == 0.03408
+
+
+@given(st.permutations(SENTINEL2_BANDS), st.integers(1, 13))
+@settings(deadline=None, max_examples=20)
+def test_bands_and_channels_permute_together(names: list[str], count: int) -> None:
+    names = names[:count]
+    x = dn(13, 4, 4)
+    full = Normalize('sentinel2', 'l1c')(x)
+    order = [SENTINEL2_BANDS.index(name) for name in names]
+    part = Normalize(names, 'l1c', sensor='sentinel2')
+    torch.testing.assert_close(part(x[order]), full[order], rtol=0, atol=0)
+    assert len(part.mean) == len(part.std) == count
+
+
+@pytest.mark.parametrize(
+    'dtype',
+    [torch.uint16, torch.int16, torch.int32, torch.int64, torch.float32, torch.float64],
+)
+def test_types_give_the_same_values(dtype: torch.dtype) -> None:
+    x = dn(3, 8, 8)
+    out = Normalize(RGB, 'l1c')(x.to(dtype))
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, Normalize(RGB, 'l1c')(x), rtol=0, atol=0)
+
+
+def test_uint16_uint8_and_float16_are_exact() -> None:
+    identity = {'mean': 0.0, 'std': 1.0}
+    every = torch.arange(65536, dtype=torch.int32).to(torch.uint16).reshape(1, 256, 256)
+    plain = Normalize('sentinel2:B04', Product('raw', 1.0, 0.0, 'dn', dtype='uint16'), **identity)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', UnitWarning)
+        assert torch.equal(plain(every).flatten(), torch.arange(65536, dtype=torch.float32))
+    byte = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
+    raw = Normalize('rgb:red', Product('raw', 1.0, 0.0, 'uint8'), **identity)
+    assert torch.equal(raw(byte).flatten(), torch.arange(256, dtype=torch.float32))
+    half = torch.rand(1, 8, 8).half()
+    reflectance = Normalize('sentinel2:B04', unit='reflectance', **identity)
+    assert torch.equal(reflectance(half), half.float())
+
+
+@pytest.mark.parametrize('fill', [False, True])
+@pytest.mark.parametrize('dtype', [torch.uint16, torch.float32])
+def test_caller_keeps_the_image(dtype: torch.dtype, fill: bool) -> None:
+    x = dn(2, 3, 8, 8, dtype=dtype)
+    before = x.clone()
+    Normalize(RGB, 'l1c', nodata=300, nodata_fill=True)(x)
+    out = Normalize(RGB, 'l1c', nodata_fill=fill)(x)
+    out.zero_()
+    assert torch.equal(x, before)
+
+
+def test_memory_layouts_and_numpy() -> None:
+    normalize = Normalize(RGB, 'l1c')
+    x = dn(2, 3, 8, 6, dtype=torch.int32)
+    expected = normalize(x)
+    assert torch.equal(normalize(x.to(memory_format=torch.channels_last)), expected)
+    assert torch.equal(normalize(x.transpose(2, 3)).transpose(2, 3), expected)
+    assert torch.equal(normalize(x[0]), expected[0])
+    assert torch.equal(normalize(x[:, None])[:, 0], expected)
+    array = x.numpy().astype(np.uint16)
+    array.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert torch.equal(normalize(array), expected)
+        assert torch.equal(normalize(array[:, :, ::-1]).flip(2), expected)
+        assert torch.equal(normalize(array.astype('>u2')), expected)
+
+
+@pytest.mark.parametrize('bad', [float('nan'), float('inf'), -float('inf')])
+def test_nan_is_an_error_unless_filled(bad: float) -> None:
+    x = dn(2, 3, 8, 8, dtype=torch.float32)
+    x[1, 2, 3, 4] = bad
+    with pytest.raises(InputError, match=r"1 of 384 .*'sentinel2:B02'.*nodata_fill=True"):
+        Normalize(RGB, 'l1c')(x)
+    out = Normalize(RGB, 'l1c', nodata_fill=True)(x)
+    assert torch.isfinite(out).all() and out[1, 2, 3, 4] == 0
+    good = x.nan_to_num(500, 500, 500)
+    torch.testing.assert_close(out[0], Normalize(RGB, 'l1c')(good)[0])
+
+
+def test_nodata_value() -> None:
+    x = dn(6, 8, 8, dtype=torch.int16)
+    x[:, 0] = -9999
+    with pytest.raises(InputError, match='nodata=-9999'):
+        Normalize('hls', 'v2', nodata=-9999)(x)
+    out = Normalize('hls', 'v2', nodata=-9999, nodata_fill=True)(x)
+    assert (out[:, 0] == 0).all() and (out[:, 1:] != 0).any()
+
+
+def test_band_without_any_pixel_is_missing() -> None:
+    x = dn(2, 6, 8, 8, dtype=torch.int16)
+    x[0, 3] = -9999
+    normalize = Normalize('hls', 'v2', nodata=-9999, nodata_fill=True)
+    assert torch.isfinite(normalize(x)).all()
+    index = normalize.channel_index(x)
+    assert torch.isnan(index).nonzero().tolist() == [[0, 3]]
+    assert index[1].tolist() == [1, 2, 3, 8, 11, 12]
+    assert normalize.channel_index(x[1]).shape == (6,)
+
+
+def test_zero_and_constant_bands_stay_finite() -> None:
+    normalize = Normalize(RGB, 'l1c', mean=[0.1, 0.0, 0.2], std=[0.0, 0.0, 0.1])
+    out = normalize(torch.zeros(3, 8, 8, dtype=torch.uint16))
+    assert torch.isfinite(out).all()
+    torch.testing.assert_close(out[:, 0, 0], torch.tensor([-0.1, 0.0, -2.0]))
+
+
+@pytest.mark.parametrize(
+    ('bands', 'declared', 'image'),
+    [
+        (RGB, {'product': 'l1c'}, torch.rand(3, 8, 8)),
+        (RGB, {'unit': 'reflectance'}, dn(3, 8, 8)),
+        (RGB, {'unit': 'reflectance'}, dn(3, 8, 8, dtype=torch.float32)),
+        (RGB, {'product': 'l1c'}, dn(3, 8, 8).clamp(max=255).to(torch.uint8)),
+        (RGB, {'product': 'l2a'}, torch.randn(3, 8, 8)),
+        ('rgb', {'unit': 'uint8'}, torch.rand(3, 8, 8)),
+        ('rgb', {'unit': 'uint8'}, dn(3, 8, 8)),
+        ('rgb', {'unit': 'reflectance'}, torch.full((3, 8, 8), 200, dtype=torch.uint8)),
+        ('hls', {'product': 'v2'}, torch.full((6, 8, 8), -9999, dtype=torch.int16)),
+        ('hls', {'unit': 'reflectance'}, torch.full((6, 8, 8), -9999.0)),
+    ],
+)
+def test_wrong_unit(bands: str, declared: dict[str, str], image: Tensor) -> None:
+    normalize = Normalize(bands, **declared)  # type: ignore[arg-type]
+    with pytest.warns(UnitWarning, match=r'holds about .* the image holds .*') as record:
+        out = normalize(image)
+        normalize(image)
+    assert len(record) == 1  # once for each transform, not once for each image
+    assert str(image.dtype) in str(record[0].message)
+    assert torch.isfinite(out).all()
+    with pytest.raises(UnitError, match='do not look like'):
+        Normalize(bands, **declared, strict=True)(image)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ('bands', 'declared', 'image'),
+    [
+        (RGB, {'product': 'l1c'}, dn(3, 8, 8)),
+        (RGB, {'product': 'l1c'}, torch.zeros(3, 8, 8)),
+        (RGB, {'product': 'l1c'}, torch.full((3, 8, 8), 1, dtype=torch.uint16)),
+        (RGB, {'product': 'l1c'}, torch.full((3, 8, 8), 65535, dtype=torch.uint16)),
+        (RGB, {'unit': 'reflectance'}, torch.rand(3, 8, 8) * 1.8 - 0.1),
+        ('rgb', {'unit': 'uint8'}, torch.zeros(3, 8, 8, dtype=torch.uint8)),
+        ('rgb', {'unit': 'uint8'}, torch.rand(3, 8, 8) * 255),
+        ('hls', {'product': 'v2'}, torch.full((6, 8, 8), -300, dtype=torch.int16)),
+        ('landsat8', {'product': 'c2l2'}, dn(7, 8, 8)),
+    ],
+)
+def test_right_unit_is_quiet(bands: str, declared: dict[str, str], image: Tensor) -> None:
+    Normalize(bands, **declared, strict=True)(image)  # type: ignore[arg-type]
+
+
+def test_normalized_twice_is_noticed() -> None:
+    normalize = Normalize(RGB, 'l1c')
+    with pytest.warns(UnitWarning, match='normalized only once'):
+        normalize(normalize(dn(3, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    ('args', 'kwargs', 'words'),
+    [
+        ((RGB,), {}, 'either product='),
+        ((RGB, 'l1c'), {'unit': 'reflectance'}, 'either product='),
+        ((RGB,), {'unit': 'dn'}, 'l1c_2022'),
+        ((RGB, 'l1d'), {}, "did you mean 'l1c'"),
+        (('landsat8', 'sentinel2:l2a'), {}, "'landsat8:B1' is not"),
+        (('landsat5', 'c2l2'), {}, 'landsat5:B1'),
+        (([0.5, 0.6],), {'unit': 'reflectance'}, "statistics='sentinel2:l1c'"),
+        ((RGB, 'l1c'), {'mean': [0.1, 0.2, 0.3]}, 'belong together'),
+        ((RGB, 'l1c'), {'mean': [0.1, 0.2], 'std': [1, 1, 1]}, 'each of the 3 bands'),
+        ((RGB, 'l1c'), {'mean': 0.0, 'std': float('nan')}, 'finite'),
+        ((RGB, 'l1c'), {'mean': 0.0, 'std': -1.0}, 'negative'),
+        ((RGB, 'l1c'), {'mean': 0.0, 'std': 1.0, 'statistics': 'sentinel2'}, 'not both'),
+        ((RGB, 'l1c'), {'statistics': 'sentinel2:l1d'}, "did you mean 'sentinel2:l1c'"),
+    ],
+)
+def test_bad_options(args: tuple[Any, ...], kwargs: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as info:
+        Normalize(*args, **kwargs)
+    assert words in str(info.value)
+
+
+def test_statistics_given_by_hand() -> None:
+    bands = [0.5, 0.6]
+    for mean in ([0.1, 0.2], (0.1, 0.2), torch.tensor([0.1, 0.2]), np.array([0.1, 0.2])):
+        normalize = Normalize(bands, unit='reflectance', mean=mean, std=0.1)
+        assert normalize.mean == pytest.approx((0.1, 0.2)) and normalize.std == (0.1, 0.1)
+    stand_in = Normalize('landsat5', 'c2l2', statistics='sentinel2:l2a')
+    assert stand_in.mean == (0.04299, 0.06142, 0.05902, 0.22189, 0.15944, 0.10093)
+
+
+@pytest.mark.parametrize(
+    ('image', 'error', 'words'),
+    [
+        (torch.zeros(4, 8, 8), BandError, '4 channels but 3 bands'),
+        (torch.zeros(8, 8), InputError, r'got shape \(8, 8\)'),
+        (torch.zeros(0, 3, 8, 8), InputError, 'not empty'),
+        (torch.zeros(3, 8, 0), InputError, 'not empty'),
+        (torch.zeros(3, 8, 8, dtype=torch.bool), InputError, 'torch.bool'),
+        (torch.zeros(3, 8, 8, dtype=torch.complex64), InputError, 'complex64'),
+        ([[[1.0]]], InputError, 'must be a tensor of numbers, got list'),
+    ],
+)
+def test_bad_image(image: Tensor, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        Normalize(RGB, 'l1c')(image)
+
+
+def test_transform_is_a_plain_module() -> None:
+    normalize = Normalize(RGB, 'l1c')
+    assert list(normalize.parameters()) == [] and normalize.state_dict() == {}
+    x = dn(3, 8, 8)
+    for twin in (copy.deepcopy(normalize), pickle.loads(pickle.dumps(normalize))):
+        assert torch.equal(twin(x), normalize(x))
+    assert 'sentinel2:B04' in repr(normalize) and "'l1c'" in repr(normalize)
+    assert normalize.bands == resolve_bands(RGB)
+
+
+def test_sample() -> None:
+    image, mask = dn(3, 8, 8), torch.ones(8, 8)
+    sample = {'image': image, 'mask': mask, 'crs': 'EPSG:32632'}
+    normalize = Normalize(RGB, 'l1c')
+    out = NormalizeSample(normalize)(sample)
+    assert torch.equal(out['image'], normalize(image))
+    assert out['mask'] is mask and out['crs'] == 'EPSG:32632'
+    assert sample['image'] is image and image.dtype == torch.uint16
+    pair = NormalizeSample(normalize, keys=('image1', 'image2'))({'image1': image, 'image2': image})
+    assert torch.equal(pair['image2'], normalize(image))
+    with pytest.raises(InputError, match="no 'image'; it has mask"):
+        NormalizeSample(normalize)({'mask': mask})
+
+
+def test_check_image() -> None:
+    check_image(torch.rand(2, 3, 8, 8), 3)
+    check_image(torch.rand(2, 3, 8, 8).to(torch.bfloat16))
+    for dtype in (torch.uint8, torch.uint16, torch.int16, torch.int64, torch.bool):
+        with pytest.raises(InputError, match='AOM expects normalized floats'):
+            check_image(torch.zeros(1, 3, 8, 8, dtype=dtype))
+    with pytest.raises(BandError, match='3 channels but 4 bands'):
+        check_image(torch.rand(2, 3, 8, 8), 4)
+    for shape in ((3, 8, 8), (0, 3, 8, 8), (2, 0, 8, 8), (2, 3, 0, 8), (1, 2, 3, 8, 8)):
+        with pytest.raises(InputError, match='got shape'):
+            check_image(torch.zeros(shape))
+    for bad in (float('nan'), float('inf')):
+        x = torch.rand(1, 3, 8, 8)
+        x[0, 1, 2, 3] = bad
+        with pytest.raises(InputError, match='1 of 192 values'):
+            check_image(x)
+    with pytest.raises(InputError, match='ndarray'):
+        check_image(np.zeros((1, 3, 8, 8)))
