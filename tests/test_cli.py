@@ -1,11 +1,13 @@
 """The command line: results on stdout, reasons on stderr, exit codes 0, 1 and 2."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from torchgeo_aom import __version__
 from torchgeo_aom.cli import MODULES, TRAINING, main
@@ -32,9 +34,21 @@ def json_of(capsys: pytest.CaptureFixture[str], *argv: str) -> object:
     return json.loads(captured.out)
 
 
-def process(root: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, '-m', 'torchgeo_aom', *argv]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True)
+def light(root: Path, argv: str, pipe: str = '') -> subprocess.CompletedProcess[str]:
+    """Run without the package's own ``__init__``, which registers the models; refuse torch."""
+    code = f"""
+import sys
+from importlib.util import find_spec, module_from_spec
+package = module_from_spec(find_spec('torchgeo_aom'))
+package.__version__ = '0'
+sys.modules['torchgeo_aom'] = package
+from torchgeo_aom.cli import main
+code = main([{argv}])
+heavy = {{'torch', 'timm', 'torchgeo', 'numpy'}} & set(sys.modules)
+sys.exit(f'imported {{heavy}}' if heavy else code)
+"""
+    command = f'{shlex.quote(sys.executable)} -c {shlex.quote(code)} {pipe}'
+    return subprocess.run(command, shell=True, cwd=root, capture_output=True, text=True)
 
 
 class TestUsage:
@@ -64,7 +78,8 @@ class TestUsage:
         assert 'usage: torchgeo-aom' in captured.err
 
     def test_module(self, root: Path) -> None:
-        done = process(root, 'bands', 'nosuchsensor')
+        command = [sys.executable, '-m', 'torchgeo_aom', 'bands', 'nosuchsensor']
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
         assert done.returncode == 1
         assert done.stdout == ''
         assert done.stderr.startswith('torchgeo-aom: BandError: ')
@@ -106,31 +121,24 @@ class TestBands:
         assert main(['bands', 'red', '--sensors', 'missing.toml']) == 1
         assert 'missing.toml' in capsys.readouterr().err
 
-    def test_own_sensor(self, root: Path, tmp_path: Path) -> None:
+    def test_own_sensor(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr('torchgeo_aom.catalogue._catalogue', None)  # a fresh one, for this test
         (tmp_path / 'mine.toml').write_text(SENSOR, encoding='utf-8')
-        done = process(
-            root, 'bands', 'mysensor', '--sensors', str(tmp_path / 'mine.toml'), '--json'
-        )
-        assert done.returncode == 0, done.stderr
-        assert [row['index'] for row in json.loads(done.stdout)] == [2, 7]
-
-    def test_reader_that_stops_early(self, root: Path) -> None:
-        command = f'"{sys.executable}" -m torchgeo_aom bands --list | head -n 1'
-        done = subprocess.run(command, shell=True, cwd=root, capture_output=True, text=True)
-        assert done.stdout.startswith('sentinel2 ')
-        assert done.stderr == ''
+        rows = json_of(capsys, 'bands', 'mysensor', '--sensors', str(tmp_path / 'mine.toml'))
+        assert isinstance(rows, list)
+        assert [row['index'] for row in rows] == [2, 7]
 
     def test_needs_no_torch(self, root: Path) -> None:
-        code = (
-            'import sys, torchgeo_aom.cli\n'
-            'code = torchgeo_aom.cli.main(["bands", "sentinel2:rgb", "--json"])\n'
-            'heavy = {"torch", "timm", "torchgeo", "numpy"} & set(sys.modules)\n'
-            'sys.exit(f"imported {heavy}" if heavy else code)'
-        )
-        done = subprocess.run(
-            [sys.executable, '-c', code], cwd=root, capture_output=True, text=True
-        )
+        done = light(root, '"bands", "sentinel2:rgb", "--json"')
         assert done.returncode == 0, done.stderr
+        assert len(json.loads(done.stdout)) == 3
+
+    def test_reader_that_stops_early(self, root: Path) -> None:
+        done = light(root, '"bands", "--list"', pipe='| head -n 1')
+        assert done.stdout.startswith('sentinel2 ')
+        assert done.stderr == ''
 
 
 class TestPlan:
@@ -156,6 +164,59 @@ class TestPlan:
         captured = capsys.readouterr()
         assert captured.out == ''
         assert argv[1] in captured.err
+
+
+class TestWeights:
+    def test_list(self, capsys: pytest.CaptureFixture[str]) -> None:
+        rows = json_of(capsys, 'weights', 'list')
+        assert list(rows) == ['aom_vitt', 'aom_vits', 'aom_vitb', 'aom_vitl']  # type: ignore[call-overload]
+        assert main(['weights', 'list']) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 4
+
+    def test_show_unknown(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(['weights', 'show', 'AOMBase_Weights.NOTHING']) == 1
+        assert 'AOMBase_Weights.NOTHING' in capsys.readouterr().err
+
+    def test_export_and_show(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from torchgeo_aom import AOM
+        from torchgeo_aom.models.weights import load_backbone, register_weights
+        from torchgeo_aom.models.weights_enum import AOMTiny_Weights
+
+        model = AOM(embed_dim=192, depth=12, num_heads=3, bands='rgb').eval()
+        hparams = {'model': 'aom_vitt.rgb', 'in_channels': 3}
+        state = {f'model.{key}': value for key, value in model.state_dict().items()}
+        ckpt, out = tmp_path / 'last.ckpt', tmp_path / 'encoder.safetensors'
+        torch.save({'state_dict': state, 'hyper_parameters': hparams}, ckpt)
+
+        assert main(['weights', 'export', str(ckpt), str(out)]) == 0
+        assert 'sha256' in capsys.readouterr().out
+        image = torch.randn(1, 3, 32, 32)
+        torch.testing.assert_close(load_backbone(out)(image), model(image))
+
+        assert main(['weights', 'export', str(ckpt), str(out)]) == 1
+        assert '--overwrite' in capsys.readouterr().err
+        assert main(['weights', 'export', str(ckpt), str(out), '--overwrite']) == 0
+        capsys.readouterr()
+
+        # The members of an enum cannot be removed: this one stays in a copy of its tables.
+        for table in ('_member_map_', '_member_names_', '_value2member_map_'):
+            monkeypatch.setattr(AOMTiny_Weights, table, getattr(AOMTiny_Weights, table).copy())
+        register_weights('CLI_TEST', out, 'aom_vitt', meta={'gsd': 10, 'licence': 'MIT'})
+        shown = json_of(capsys, 'weights', 'show', 'AOMTiny_Weights.CLI_TEST')
+        assert isinstance(shown, dict)
+        assert shown['name'] == 'AOMTiny_Weights.CLI_TEST'
+        assert shown['licence'] == 'MIT'
+
+    def test_export_of_something_else(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / 'x.ckpt').write_bytes(b'not a checkpoint')
+        out = tmp_path / 'x.safetensors'
+        assert main(['weights', 'export', str(tmp_path / 'x.ckpt'), str(out)]) == 1
+        assert 'CheckpointError' in capsys.readouterr().err
+        assert not out.exists()
 
 
 class TestDoctor:

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from torchgeo_aom import __version__
-from torchgeo_aom.errors import AOMError
+from torchgeo_aom.errors import AOMError, ConfigError
 
 __all__ = ('main',)
 
@@ -178,8 +178,8 @@ def _parser() -> argparse.ArgumentParser:
 
     weights = _verb(verbs, 'weights', 'list, show and export weights', WEIGHTS_EPILOG, None)
     actions = weights.add_subparsers(title='actions', metavar='ACTION', required=True)
-    _verb(actions, 'list', 'list all known weights', '', _weights_list)
-    show = _verb(actions, 'show', 'show the facts of one weights entry', '', _weights_show)
+    every = _verb(actions, 'list', 'list all known weights', '', _weights_list)
+    show = _verb(actions, 'show', 'show what is known about some weights', '', _weights_show)
     show.add_argument('name', metavar='NAME', help='for example AOMBase_Weights.NAME')
     export = _verb(
         actions, 'export', 'write the encoder of a checkpoint as safetensors', '', _weights_export
@@ -187,6 +187,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument('checkpoint', metavar='CKPT', help='a Lightning checkpoint or weights file')
     export.add_argument('output', metavar='OUT', help='the file to write, ending in .safetensors')
     export.add_argument('--overwrite', action='store_true', help='replace OUT if it exists')
+    for action in (every, show, export):
+        action.add_argument('--json', action='store_true', help='print JSON')
 
     doctor = _verb(verbs, 'doctor', 'check versions, devices, packages', DOCTOR_EPILOG, _doctor)
     doctor.add_argument('--json', action='store_true', help='print JSON')
@@ -290,11 +292,11 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _weights_list(options: argparse.Namespace) -> int:
-    from torchgeo_aom.models.registry import BUILDERS
+    from torchgeo_aom.models.weights_enum import ENUMS, members
 
     rows = {
-        model: [f'{enum.__name__}.{name}' for name in enum.__members__]
-        for model, (_, enum) in BUILDERS.items()
+        model: [f'{enum.__name__}.{name}' for name in members(enum)]
+        for model, enum in ENUMS.items()
     }
     if options.json:
         _print_json(rows)
@@ -305,13 +307,28 @@ def _weights_list(options: argparse.Namespace) -> int:
 
 
 def _weights_show(options: argparse.Namespace) -> int:
-    from torchgeo_aom.models.registry import register
+    from torchgeo_aom.models.weights import find_weights
 
-    register()
+    member = find_weights(options.name)
+    facts = {'name': str(member), 'url': member.url, **member.meta}
+    if options.json:
+        _print_json(facts)
+    else:
+        width = max(map(len, facts))
+        print('\n'.join(f'{key:<{width}}  {value}' for key, value in facts.items()))
     return 0
 
 
 def _weights_export(options: argparse.Namespace) -> int:
+    from torchgeo_aom.models.weights import export_checkpoint
+
+    if os.path.exists(options.output) and not options.overwrite:
+        raise ConfigError(f'{options.output} exists; name another file or give --overwrite.')
+    sha256 = export_checkpoint(options.checkpoint, options.output)
+    if options.json:
+        _print_json({'path': options.output, 'sha256': sha256})
+    else:
+        print(f'{options.output}  sha256 {sha256}')
     return 0
 
 
