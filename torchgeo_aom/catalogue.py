@@ -35,10 +35,7 @@ class _Catalogue:
         self.presets: dict[str, str] = {}  # 'eurosat' -> 'sentinel2:eurosat'
         self.products: dict[str, Product] = {}
         self.origin: dict[str, str] = {}
-
-    def names(self) -> dict[str, str]:
-        """Every folded name and alias of a sensor -> its key."""
-        return {fold(n): s.name for s in self.sensors.values() for n in (s.name, *s.aliases)}
+        self.lookup: dict[str, tuple[str, str]] = {}  # folded name -> sensor and group
 
     def add(self, text: str, origin: str) -> tuple[str, ...]:
         """Read a TOML document; nothing is added if any part of it is wrong."""
@@ -58,6 +55,14 @@ class _Catalogue:
                 raise BandError(f'{origin}: {changed[0]!r} is already defined with other facts')
         self._check_names(origin, sensors, presets)
         self.sensors, self.products, self.presets = sensors, products, presets
+        self.lookup = {
+            fold(name): (sensor.name, sensor.default_group)
+            for sensor in sensors.values()
+            for name in (sensor.name, *sensor.aliases)
+        }
+        for preset, target in presets.items():
+            key, _, group = target.partition(':')
+            self.lookup[fold(preset)] = (key, group)
         self.origin = {**dict.fromkeys(new.sensors, origin), **self.origin}
         return tuple(new.sensors)
 
@@ -143,15 +148,8 @@ def find_sensor(name: str) -> tuple[Sensor, str] | None:
         The sensor and the group that the name stands for, or None.
     """
     catalogue = _load()
-    folded = fold(name)
-    for preset, target in catalogue.presets.items():
-        if folded == fold(preset):
-            sensor, _, group = target.partition(':')
-            return catalogue.sensors[sensor], group
-    key = catalogue.names().get(folded)
-    if key is None:
-        return None
-    return catalogue.sensors[key], catalogue.sensors[key].default_group
+    found = catalogue.lookup.get(fold(name))
+    return None if found is None else (catalogue.sensors[found[0]], found[1])
 
 
 def get_sensor(name: str) -> Sensor:
