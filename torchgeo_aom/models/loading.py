@@ -129,8 +129,8 @@ def adapt_kernel_bank(
     """Give a checkpoint the kernel sizes of a model, in place.
 
     A kernel that the checkpoint lacks is PI-resized from its nearest one; kernels that the model
-    does not have are taken out. Kernels of an unexpected shape are left as they are, for the caller
-    to refuse.
+    does not have are taken out. Where a kernel has an unexpected shape, all are left as they are,
+    for the caller to refuse.
 
     Args:
         state_dict: parameters by name; the mapping is changed, its tensors are not.
@@ -145,10 +145,12 @@ def adapt_kernel_bank(
     have: dict[int, Tensor] = {}
     for key, value in state_dict.items():
         match = KERNEL.fullmatch(key[len(prefix) :]) if key.startswith(bank) else None
-        if match and int(match[1]) <= MAX_KERNEL_SIZE:
+        if match:
             size = int(match[1])
-            if value.shape == (model.embed_dim, 1, size, size) and value.dtype in FLOATS:
-                have[size] = value
+            shape = (model.embed_dim, 1, size, size)
+            if size > MAX_KERNEL_SIZE or value.shape != shape or value.dtype not in FLOATS:
+                return {}
+            have[size] = value
     if not have or set(have) == set(wanted):
         return {}
     resized = {size: nearest_kernel(have, size) for size in wanted if size not in have}

@@ -94,7 +94,7 @@ def warm_start(
     target = model.state_dict()
     width = int(model.embed_dim)  # type: ignore[arg-type]
     shape = tuple(kernel.shape)
-    if len(shape) != 4 or shape[0] != width or shape[2] != shape[3] or not shape[2] <= 128:
+    if len(shape) != 4 or shape[0] != width or shape[2] != shape[3] or shape[2] > 128:
         raise CheckpointError(
             f'The patch kernel of the ViT has shape {shape}, this AOM needs ({width}, channels, P, '
             'P) with P up to 128; take the ViT of the same size (aom_vitt: vit_tiny, aom_vits: '

@@ -47,7 +47,7 @@ def facts_of(metadata: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> d
 
     Returns:
         ``embed_dim``, ``depth`` and ``kernel_sizes``, and where known ``num_heads``, ``bands``,
-        ``channel_encoding`` and ``channel_pool``.
+        ``channel_encoding``, ``channel_pool``, ``dataset``, ``licence`` and ``unit``.
 
     Raises:
         CheckpointError: if there are no patch kernels.
@@ -69,12 +69,15 @@ def facts_of(metadata: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> d
         facts['num_heads'] = int(metadata['num_heads'])
     elif heads:
         facts['num_heads'] = heads[0]
-    for key in ('channel_encoding', 'channel_pool'):
+    for key in ('channel_encoding', 'channel_pool', 'dataset', 'licence', 'unit'):
         if isinstance(metadata.get(key), str):
             facts[key] = metadata[key]
     bands = metadata.get('bands')
     if isinstance(bands, str) and bands.startswith(('[', 'null')):
-        bands = json.loads(bands)
+        try:
+            bands = json.loads(bands)
+        except json.JSONDecodeError as error:
+            raise CheckpointError(f'The bands in the metadata are unreadable: {bands!r}.') from error
     if bands is not None:
         facts['bands'] = bands
     return facts
@@ -195,6 +198,7 @@ def complete_meta(
         )
     bands = resolve_bands(full['bands'])
     full['bands'] = band_specs(bands)
+    full.setdefault('in_chans', len(bands))  # TorchGeo's builders read it
     full.setdefault('channel_index', [band.index for band in bands])
     if 'gsd' not in full and all(band.gsd_m for band in bands):
         full['gsd'] = [band.gsd_m for band in bands]
