@@ -1,8 +1,8 @@
 """Speed beside other models, in one run on the machine at hand; only the ratios mean something.
 
-Every round runs all models once, one after the other, and ratios are taken within a round: a machine
-that slows down slows all of them. Equal token counts are compared with a bare timm trunk; other
-models read the same image in their own way, so their token counts differ and are shown.
+Every round runs all models once, one after the other, and ratios are taken within a round: a
+machine that slows down slows all of them. Equal token counts are compared with a bare timm trunk;
+other models read the same image in their own way, so their token counts differ and are shown.
 """
 
 from __future__ import annotations
@@ -46,11 +46,9 @@ class Row:
 
 
 def _trunk(name: str, tokens: int, batch: int, device: torch.device) -> Candidate:
-    size = SIZES[name]
-    vit = timm.create_model(
-        'vit_base_patch16_224', num_classes=0, class_token=False, global_pool='avg', **size
-    )
-    vit = vit.to(device).eval()
+    size: dict[str, Any] = dict(SIZES[name])
+    vit: Any = timm.create_model('vit_base_patch16_224', num_classes=0, **size)
+    vit.to(device).eval()
     x = torch.randn(batch, tokens, size['embed_dim'], device=device)
     return 'timm ViT trunk, same tokens', tokens, lambda: vit.norm(vit.blocks(x))
 

@@ -16,7 +16,7 @@ __all__ = ('CHANNEL_POOLS', 'ChannelPool', 'attention_mask')
 CHANNEL_POOLS = ('mean', 'max', 'attn')
 
 
-@register_notrace_function
+@register_notrace_function  # type: ignore[untyped-decorator]
 def attention_mask(valid: Tensor | None, places: int) -> Tensor | None:
     """Keys that attention may look at, for samples that lack bands.
 

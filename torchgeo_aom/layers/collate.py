@@ -27,8 +27,8 @@ def collate_bands(
         channel_encoding: that of the model.
 
     Returns:
-        Images of shape (B, C, H, W) with C the largest number of bands, and the channel indices of
-        shape (B, C), NaN where a sample has no such channel; pass them as ``model(x, bands=index)``.
+        Images of shape (B, C, H, W) with C the largest number of bands, and channel indices of
+        shape (B, C), NaN where a sample has no such channel, for ``model(x, bands=index)``.
 
     Raises:
         BandError: if the bands of a sample do not fit its channels.

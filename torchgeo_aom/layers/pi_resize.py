@@ -1,7 +1,7 @@
 """PI-resize (Eq. 2 and 3 of the paper): a patch kernel of one size as a kernel of another.
 
-Resizing an image patch bilinearly is a linear map ``B``. PI-resize finds the kernel whose response to
-the resized patch is closest to the response of the old kernel to the old patch:
+Resizing an image patch bilinearly is a linear map ``B``. PI-resize finds the kernel whose response
+to the resized patch is closest to the response of the old kernel to the old patch:
 ``w* = pinv(B^T) w`` (FlexiViT, Beyer et al. 2023). Bilinear resizing is separable,
 ``B = Bh (x) Bw``, and ``pinv(Bh (x) Bw) = pinv(Bh) (x) pinv(Bw)``: two small one-dimensional
 pseudo-inverses give Eq. 3 exactly, at a thousandth of the cost of the dense matrix.

@@ -29,9 +29,8 @@ def resample_matrix(tokens: int, patch: int, cells: int, stride: int, like: Tens
     Returns:
         Matrix of shape (cells, tokens), rows summing to 1.
     """
-    options = {'device': like.device, 'dtype': torch.float32}
-    at = (torch.arange(cells, **options)[:, None] + 0.5) * stride  # px
-    centre = (torch.arange(tokens, **options)[None] + 0.5) * patch  # px
+    at = (torch.arange(cells, device=like.device)[:, None] + 0.5) * stride  # px
+    centre = (torch.arange(tokens, device=like.device)[None] + 0.5) * patch  # px
     # A cell outside all token centres would find no token within reach.
     at = at.clamp(0.5 * patch, (tokens - 0.5) * patch)
     weight = (1 - (at - centre).abs() / max(patch, stride)).clamp(min=0)

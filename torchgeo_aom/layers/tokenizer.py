@@ -1,13 +1,14 @@
 """SiTok with MAPE: any bands, any image size and any patch size become one token sequence.
 
 Every band goes through the same single-channel kernel (section 'SiTok'), chosen from a bank and
-resized to the patch size wanted (section 'MAPE', Eq. 1-3). A token then gets the code of *which band*
-it is and of *where* it lies.
+resized to the patch size wanted (section 'MAPE', Eq. 1-3). A token then gets the code of *which
+band* it is and of *where* it lies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from timm.models import register_notrace_module
@@ -21,8 +22,8 @@ from .pi_resize import nearest_kernel, pi_matrices, pi_resize
 
 __all__ = ('POSITION_GRID', 'Tokenizer', 'as_pair', 'band_codes', 'checked_patch_size')
 
-# The position table has the grid of the usual ViT input (224 px, patch 16), whatever the image size:
-# one checkpoint must give one answer, not one for each ``img_size`` that the model was built with.
+# The position table has the grid of the usual ViT input (224 px, patch 16), whatever the image
+# size: one checkpoint must give one answer, not one for each ``img_size`` of a constructor.
 POSITION_GRID = (14, 14)
 MAX_PATCH_SIZE = 128
 
@@ -93,8 +94,9 @@ def band_codes(bands: Sequence[Band], encoding: str) -> list[float]:
         wavelength_um = band.wavelength_um or index_to_wavelength(band.index)
         if wavelength_um is None:
             raise BandError(
-                f"Band {band.label!r} has no centre wavelength, which channel_encoding='wavelength' "
-                "needs; name the band by its wavelength or use channel_encoding='index'."
+                f'Band {band.label!r} has no centre wavelength, which '
+                "channel_encoding='wavelength' needs; name the band by its wavelength or use "
+                "channel_encoding='index'."
             )
         codes.append(1000.0 * wavelength_um)
     return codes
@@ -153,11 +155,11 @@ class Tokenizer(nn.Module):
         self.channel_encoding = channel_encoding
         self.max_tokens = max_tokens
         self.set_input_size(img_size, patch_size)
-        self.set_bands(bands, in_chans)
+        self._set_bands(bands, in_chans)
         self.register_buffer('position', grid_encoding(POSITION_GRID, embed_dim), persistent=False)
         self.position: Tensor
 
-    def set_bands(self, bands: BandSpec | None, in_chans: int | None, dates: bool = False) -> None:
+    def _set_bands(self, bands: BandSpec | None, in_chans: int | None, dates: bool = False) -> None:
         """Build the channel codes; for constructors, since a changed model is not saved as such.
 
         Args:
@@ -213,9 +215,7 @@ class Tokenizer(nn.Module):
         return (-(-img_size[0] // patch_size[0]), -(-img_size[1] // patch_size[1]))
 
     def nearest_kernel(self, patch_size: tuple[int, int]) -> int:
-        """Size of the kernel that serves a patch size (Eq. 1); a patch that is not square counts by
-        its geometric mean.
-        """
+        """Size of the kernel for a patch size (Eq. 1), of a non-square one by geometric mean."""
         return nearest_kernel(self.kernel_sizes, round((patch_size[0] * patch_size[1]) ** 0.5))
 
     def kernel(self, patch_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -227,13 +227,14 @@ class Tokenizer(nn.Module):
         Returns:
             Weight of shape (D, 1, height, width) and bias of shape (D,).
         """
-        conv = self.kernels[str(self.nearest_kernel(patch_size))]
-        bias = conv.bias
+        bank = cast('dict[str, nn.Conv2d]', self.kernels)
+        conv = bank[str(self.nearest_kernel(patch_size))]
+        bias = cast('Tensor', conv.bias)
         if self.training and torch.is_grad_enabled():
             # Kernels that this patch size leaves out get a gradient of zero instead of none:
             # DistributedDataParallel would wait for them for ever.
-            for other in self.kernels.values():
-                bias = bias + 0 * (other.weight.flatten()[0] + other.bias[0])
+            for other in bank.values():
+                bias = bias + 0 * (other.weight.flatten()[0] + cast('Tensor', other.bias)[0])
         matrices = self.resize if patch_size == self.patch_size else None
         return pi_resize(conv.weight, patch_size, matrices), bias
 
@@ -242,16 +243,16 @@ class Tokenizer(nn.Module):
         channels = x.shape[1]
         if bands is None:
             if channels != self.in_chans:
-                named = 'bands' if self.bands else 'positional channels'
+                kind = 'bands' if self.bands else 'positional channels'
                 raise BandError(
                     f'The image has {channels} channels, but the model was built for '
-                    f'{self.in_chans} {named}; give bands= to this call, or build the model with '
+                    f'{self.in_chans} {kind}; give bands= to this call, or build the model with '
                     'the bands of the image.'
                 )
             return self.channel, None
         if not isinstance(bands, Tensor):
-            codes = band_codes(resolve_bands(bands, channels=channels), self.channel_encoding)
-            bands = torch.tensor(codes, dtype=torch.float64, device=x.device)
+            named = band_codes(resolve_bands(bands, channels=channels), self.channel_encoding)
+            bands = torch.tensor(named, dtype=torch.float64, device=x.device)
         if bands.shape not in ((channels,), (x.shape[0], channels)):
             raise BandError(
                 f'Channel indices must have shape ({channels},) or ({x.shape[0]}, {channels}) for '

@@ -15,6 +15,7 @@ from ..bands import Band, BandSpec
 from ..errors import ConfigError
 from ..layers.channel_pool import CHANNEL_POOLS, ChannelPool, attention_mask
 from ..layers.tokenizer import Tokenizer
+from .backbone import Backbone
 from .loading import kernel_bank_hook
 
 __all__ = ('AOM', 'SIZES', 'pyramid_blocks')
@@ -32,7 +33,7 @@ def pyramid_blocks(depth: int) -> tuple[int, ...]:
     return tuple((i + 1) * depth // 4 - 1 for i in range(4))
 
 
-class AOM(nn.Module):
+class AOM(Backbone):
     """Any-Optical-Model encoder.
 
     Every band of an image is tokenized by itself (SiTok) with a kernel resized to the patch size
@@ -141,7 +142,7 @@ class AOM(nn.Module):
             for i in range(depth)
         )
         self.channel_pool = ChannelPool(embed_dim, channel_pool)
-        self.norm = nn.LayerNorm(embed_dim)
+        self.norm: nn.Module = nn.LayerNorm(embed_dim)
         self.head_drop = nn.Dropout(drop_rate)
         self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
         self.init_weights()
@@ -158,104 +159,19 @@ class AOM(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def _set_global_pool(self, global_pool: str) -> None:
-        if global_pool not in ('avg', ''):
-            raise ConfigError(
-                f"global_pool must be 'avg' (the paper) or '' (all tokens), got {global_pool!r}."
-            )
-        self.global_pool = global_pool
-
-    def _set_feature_info(self) -> None:
-        reduction = max(self.patch_embed.patch_size)
-        self.feature_info = [
-            {'module': f'blocks.{i}', 'num_chs': self.embed_dim, 'reduction': reduction}
-            for i in range(len(self.blocks))
-        ]
-
     @property
     def bands(self) -> tuple[Band, ...] | None:
         """Bands that the model was built for; None where channels are only positions."""
         return self.patch_embed.bands
 
-    # -- timm's backbone contract ------------------------------------------------------------
-
-    def get_classifier(self) -> nn.Module:
-        """The classification head."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classification head.
-
-        Args:
-            num_classes: width of the new head; 0 for none.
-            global_pool: ``'avg'``, ``''``, or None to leave it.
-        """
-        if global_pool is not None:
-            self._set_global_pool(global_pool)
-        self.num_classes = num_classes
-        like = next(self.patch_embed.parameters())
-        if num_classes:
-            self.head = nn.Linear(self.embed_dim, num_classes, device=like.device, dtype=like.dtype)
-        else:
-            self.head = nn.Identity()
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute blocks in the backward pass instead of storing their activations."""
-        self.grad_checkpointing = enable
-
-    def set_input_size(
-        self,
-        img_size: int | Sequence[int] | None = None,
-        patch_size: int | Sequence[int] | None = None,
-    ) -> None:
-        """Change the nominal image size and the default patch size; the parameters stay."""
-        self.patch_embed.set_input_size(img_size, patch_size)
-        self._set_feature_info()
-
-    def no_weight_decay(self) -> set[str]:
-        """Parameters that optimizers should not decay.
-
-        Kernels among them: fine-tuning at one patch size gives the others no gradient, and decay
-        alone would wear them away.
-        """
-        kernels = {f'patch_embed.kernels.{size}.weight' for size in self.patch_embed.kernel_sizes}
-        return kernels | ({'channel_pool.query'} if self.channel_pool.kind == 'attn' else set())
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Parameter groups for layer-wise learning rate decay."""
-        return {
-            'stem': r'^patch_embed',
-            'blocks': [(r'^blocks\.(\d+)', None), (r'^channel_pool|^norm', (99999,))],
-        }
-
-    def prune_intermediate_layers(
-        self,
-        indices: int | list[int] = 1,
-        prune_norm: bool = False,
-        prune_head: bool = True,
-    ) -> list[int]:
-        """Drop what the intermediate features asked for do not need.
-
-        Args:
-            indices: the last n blocks if an integer, these blocks if a list.
-            prune_norm: whether to drop the final norm.
-            prune_head: whether to drop the head.
-
-        Returns:
-            Indices of the blocks whose features are taken.
-        """
-        take, last = feature_take_indices(len(self.blocks), indices)
-        self.blocks = self.blocks[: last + 1]
-        if prune_norm:
-            self.norm = nn.Identity()
-        if prune_head:
-            self.reset_classifier(0)
-        return list(take)
-
     # -- forward -----------------------------------------------------------------------------
 
     def _run_blocks(
-        self, tokens: Tensor, valid: Tensor | None, take: Sequence[int] = (), last: int | None = None
+        self,
+        tokens: Tensor,
+        valid: Tensor | None,
+        take: Sequence[int] = (),
+        last: int | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Transformer over all tokens (Eq. 4); also the band-pooled maps after some blocks.
 

@@ -84,9 +84,9 @@ def describe(
 ) -> Plan:
     """Say what a request means and costs without building or running anything.
 
-    Memory is estimated from tensor sizes with fused attention: parameters, plus the widest moment of
-    a block (inference) or what all blocks keep for the backward pass, gradients and the two moments
-    of AdamW (training).
+    Memory is estimated from tensor sizes with fused attention: parameters, plus the widest moment
+    of a block (inference) or what all blocks keep for the backward pass, gradients and the two
+    moments of AdamW (training).
 
     Args:
         model: name of a model, or a built one.

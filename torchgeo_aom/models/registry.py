@@ -1,4 +1,4 @@
-"""Registration with timm, segmentation-models-pytorch and TorchGeo; nothing else touches their tables.
+"""Registration with timm, SMP and TorchGeo; nothing else touches their tables.
 
 timm's registry is the source of truth. A preset of bands is a tag, ``aom_vitb.sentinel2_rgb``, so
 that frameworks which pass only a name and a number of channels still name their bands. One
@@ -36,7 +36,7 @@ def preset_tags() -> dict[str, str]:
 
 
 def _pretrained_cfg(preset: str | None = None) -> dict[str, Any]:
-    """timm's description of a model; weights are loaded by us, so it names none."""
+    """Description of a model for timm; weights are loaded by us, so it names none."""
     channels = len(resolve_bands(preset)) if preset else 3
     return {
         'input_size': (channels, 224, 224),
@@ -78,8 +78,8 @@ def check_name(name: str) -> str:
     model, _, tag = name.partition('.')
     if model not in SIZES:
         raise ConfigError(
-            f'{name!r} is not an AOM model{suggest(model, SIZES) or "."} Known: {", ".join(SIZES)}, each '
-            'also with a band preset as tag, e.g. aom_vitb.sentinel2_rgb.'
+            f'{name!r} is not an AOM model{suggest(model, SIZES) or "."} Known: '
+            f'{", ".join(SIZES)}, each also with a band preset as tag, e.g. aom_vitb.sentinel2_rgb.'
         )
     if tag and tag not in preset_tags():
         raise ConfigError(
@@ -100,7 +100,7 @@ def _create(
     pretrained_cfg_overlay: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """Build a model; what is not named here goes to timm's builder and to :class:`AOM` unchanged."""
+    """Build a model; what is not named here goes on to timm's builder and to :class:`AOM`."""
     tag = pretrained_cfg if isinstance(pretrained_cfg, str) else ''
     if tag:
         check_name(f'{variant}.{tag}')
@@ -114,7 +114,11 @@ def _create(
     depth = kwargs.get('depth', SIZES[variant]['depth'])
     # Files and hubs named by the caller are timm's to load, our own weights are ours.
     by_timm = isinstance(pretrained_cfg, dict) or bool(pretrained_cfg_overlay)
-    model: nn.Module = build_model_with_cfg(
+    options: dict[str, Any] = {**SIZES[variant], **kwargs}
+    if in_chans is not None:
+        options['in_chans'] = in_chans
+    build: Any = build_model_with_cfg
+    model: nn.Module = build(
         AOM,
         variant,
         pretrained and by_timm,
@@ -122,8 +126,7 @@ def _create(
         pretrained_cfg_overlay=pretrained_cfg_overlay,
         feature_cfg={'feature_cls': 'getter', 'out_indices': pyramid_blocks(depth)},
         bands=bands,
-        **({} if in_chans is None else {'in_chans': in_chans}),
-        **{**SIZES[variant], **kwargs},
+        **options,
     )
     if pretrained and not by_timm and weights is None:
         weights = default_weights(variant)

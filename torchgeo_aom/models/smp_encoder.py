@@ -1,4 +1,4 @@
-"""AOM as an encoder of segmentation-models-pytorch: UPerNet, U-Net, SegFormer, DeepLabV3+ on any bands."""
+"""AOM as an encoder of segmentation-models-pytorch: UPerNet and others on any bands."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class AOMEncoder(AOM):
             raise ConfigError(f'encoder_depth must be 3, 4 or 5 for AOM, got {depth}.')
         self._spec = bands
         self._levels = depth
-        self._strides = (4, 8, 16, 32)
+        self._strides: tuple[int, ...] = (4, 8, 16, 32)
         count = len(self.blocks)
         if count < 4:
             raise ConfigError(f'A pyramid takes 4 blocks, this backbone has {count}.')
@@ -81,7 +81,7 @@ class AOMEncoder(AOM):
                 several dates are stacked as channels (change detection, time series).
             pretrained: for SMP's callers; no kernel has to be adapted.
         """
-        self.patch_embed.set_bands(self._spec, in_channels, dates=True)
+        self.patch_embed._set_bands(self._spec, in_channels, dates=True)
         if self.bands and in_channels != len(self.bands):
             warnings.warn(
                 f'{in_channels} channels are read as {in_channels // len(self.bands)} dates of '
@@ -137,7 +137,12 @@ class AOMEncoder(AOM):
         size = (x.shape[2], x.shape[3])
         patch = self.patch_embed.checked_patch_size(patch_size)
         maps = self.forward_intermediates(
-            x, list(self._take), norm=True, stop_early=True, intermediates_only=True, patch_size=patch
+            x,
+            list(self._take),
+            norm=True,
+            stop_early=True,
+            intermediates_only=True,
+            patch_size=patch,
         )
         half = x.new_empty(x.shape[0], 0, -(-size[0] // 2), -(-size[1] // 2))
         levels = [
