@@ -3,6 +3,7 @@
 #   make demo       the main job on real data
 #   make test       the tests, without those marked slow
 #   make test-all   all tests
+#   make test-minimum   the tests with the oldest releases that pyproject.toml allows (Python 3.11)
 #   make style      ruff, mypy and the import contracts
 #   make clean      remove what these made
 #
@@ -16,7 +17,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("{}.{}".format(*sys.version_i
 VENV := .venv-$(VERSION)
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-all style clean check-python
+.PHONY: demo test test-all test-minimum style clean check-python
 
 demo: $(VENV)/.installed
 	$(RUN) -m torchgeo_aom demo $(DEMO_ARGS)
@@ -26,6 +27,9 @@ test: $(VENV)/.installed
 
 test-all: $(VENV)/.installed
 	$(RUN) -m pytest $(PYTEST_ARGS)
+
+test-minimum: .venv-minimum/.installed
+	.venv-minimum/bin/python -m pytest -m 'not slow' $(PYTEST_ARGS)
 
 style: $(VENV)/.installed
 	$(RUN) -m ruff check .
@@ -45,13 +49,25 @@ check-python:
 	    echo "'$(PYTHON)' cannot make virtual environments (on Debian and Ubuntu: apt install python3-venv)." >&2; \
 	    exit 2; }
 
-# pip says nothing but errors; a line every 20 s says that it is alive.
-$(VENV)/.installed: pyproject.toml | check-python
-	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@echo "Installing torchgeo_aom and its dependencies (PyTorch, TorchGeo, ...) into $(VENV)"
+# $(call install,VENV,EXTRAS AND OPTIONS): pip says nothing but errors; a line every 20 s says that it
+# is alive.
+define install
+	@echo "Installing torchgeo_aom and its dependencies (PyTorch, TorchGeo, ...) into $(1)"
 	@start=$$(date +%s); \
 	( while sleep 20 >/dev/null 2>&1 && kill -0 $$$$ 2>/dev/null; do \
-	    echo "  still installing: $$(( $$(date +%s) - start )) s, $$(du -sm $(VENV) | cut -f1) MiB"; done ) & \
+	    echo "  still installing: $$(( $$(date +%s) - start )) s, $$(du -sm $(1) | cut -f1) MiB"; done ) & \
 	beat=$$!; trap 'kill $$beat 2>/dev/null' EXIT; trap 'exit 130' INT TERM HUP; \
-	$(RUN) -m pip install -qq --disable-pip-version-check --no-input -e '.[style,tests]' && \
+	$(1)/bin/python -m pip install -qq --disable-pip-version-check --no-input -e $(2) && \
 	echo "Installed in $$(( $$(date +%s) - start )) s" && touch $@
+endef
+
+$(VENV)/.installed: pyproject.toml | check-python
+	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(call install,$(VENV),'.[style,tests]')
+
+.venv-minimum/.installed: pyproject.toml | check-python
+	@$(PYTHON) -m venv --clear .venv-minimum
+	@$(PYTHON) -c 'import re; print(*(f"{name}=={version}" for name, version in re.findall( \
+	    r"\"([\w-]+)(?:\[[\w,]+\])?>=([\d.]+)", open("pyproject.toml").read())), sep="\n")' \
+	    > .venv-minimum/constraints.txt
+	$(call install,.venv-minimum,'.[tests]' -c .venv-minimum/constraints.txt)

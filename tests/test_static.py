@@ -162,6 +162,12 @@ class TestWheel:
 
 
 class TestImport:
+    def test_timm_can_append_to_the_registry(self) -> None:
+        """``timm.models.register_model`` before 1.0.31 appends to the ``__all__`` of the module."""
+        from torchgeo_aom.models import registry
+
+        assert isinstance(registry.__all__, list)
+
     def test_adds_little_to_the_import_of_torchgeo(self) -> None:
         """TorchGeo takes seconds to import, whatever we do; our own part must not show."""
         code = (
