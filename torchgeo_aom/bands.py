@@ -228,7 +228,8 @@ def _from_number(value: object) -> Band:
     try:
         index = wavelength_to_index(um)
     except BandError as error:
-        raise BandError(f'band {value!r} was read as a wavelength: {error}') from None
+        hint = f'. For channel index {number:.0f} write the integer' if number == int(number) else ''
+        raise BandError(f'band {value!r} was read as a wavelength: {error}{hint}') from None
     return Band(name=f'{um:.7g}um', index=index, wavelength_um=um)
 
 

@@ -71,15 +71,15 @@ class CheckpointWarning(AOMWarning):
 
 
 def suggest(name: object, allowed: Iterable[str]) -> str:
-    """Say which allowed name is closest, for the end of an error message.
+    """Say which allowed name is closest, for the end of a sentence of an error message.
 
     Args:
         name: what was given.
         allowed: the names that would have been right.
 
     Returns:
-        ``"; did you mean 'B8A'?"``, or an empty string if nothing is close.
+        ``"; did you mean 'B8A'"``, or an empty string if nothing is close.
     """
     by_lower = {option.lower(): option for option in allowed}
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
-    return f'; did you mean {by_lower[close[0]]!r}?' if close else ''
+    return f'; did you mean {by_lower[close[0]]!r}' if close else ''

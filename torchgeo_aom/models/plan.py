@@ -116,7 +116,9 @@ def describe(
     else:
         name, kernels, budget = model.partition('.')[0], KERNEL_SIZES, 65536
         if name not in SIZES:
-            raise ConfigError(f'{model!r} is not an AOM model{suggest(name, SIZES)}')
+            raise ConfigError(
+                f'{model!r} is not an AOM model{suggest(name, SIZES)}. Known: {", ".join(SIZES)}.'
+            )
         dim, depth = SIZES[name]['embed_dim'], SIZES[name]['depth']
         block = (4 + 2 * MLP_RATIO) * dim * dim + (4 + MLP_RATIO + 1 + 4) * dim
         bank = sum(k * k * dim + dim for k in kernels)

@@ -78,12 +78,12 @@ def check_name(name: str) -> str:
     model, _, tag = name.partition('.')
     if model not in SIZES:
         raise ConfigError(
-            f'{name!r} is not an AOM model{suggest(model, SIZES) or "."} Known: '
+            f'{name!r} is not an AOM model{suggest(model, SIZES)}. Known: '
             f'{", ".join(SIZES)}, each also with a band preset as tag, e.g. aom_vitb.sentinel2_rgb.'
         )
     if tag and tag not in preset_tags():
         raise ConfigError(
-            f'{tag!r} is not a band preset{suggest(tag, preset_tags()) or "."} Known: '
+            f'{tag!r} is not a band preset{suggest(tag, preset_tags())}. Known: '
             f'{", ".join(preset_tags())}. Other bands: bands= of timm.create_model or of '
             'torchgeo_aom.tasks.'
         )
@@ -104,8 +104,13 @@ def _create(
     tag = pretrained_cfg if isinstance(pretrained_cfg, str) else ''
     if tag:
         check_name(f'{variant}.{tag}')
-    if bands is None and tag:
-        bands = preset_tags()[tag]
+        preset = preset_tags()[tag]
+        if bands is not None and resolve_bands(bands) != resolve_bands(preset):
+            raise ConfigError(
+                f'{variant}.{tag} names bands already, and bands={bands!r} are others; take '
+                f'{variant!r} with bands=, or leave bands= out.'
+            )
+        bands = preset
     if bands is None and in_chans is None and weights is not None:
         bands = weights.meta['bands']
     if bands is not None:
@@ -210,10 +215,12 @@ def _register_smp() -> None:
     from .smp_encoder import AOMEncoder
 
     for name, size in SIZES.items():
+        # SMP overwrites 'depth' with the number of its own levels.
+        params = {key if key != 'depth' else 'blocks': value for key, value in size.items()}
         for tag, preset in {'': None, **preset_tags()}.items():
             encoders[f'{name}.{tag}' if tag else name] = {
                 'encoder': AOMEncoder,
-                'params': {**size, 'bands': preset},
+                'params': {**params, 'bands': preset},
                 # SMP can load only from a hub; our weights come through weights= of the tasks.
                 'pretrained_settings': {},
             }
