@@ -1,6 +1,7 @@
 """The command line: results on stdout, reasons on stderr, exit codes 0, 1 and 2."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -217,6 +218,28 @@ class TestWeights:
         assert main(['weights', 'export', str(tmp_path / 'x.ckpt'), str(out)]) == 1
         assert 'CheckpointError' in capsys.readouterr().err
         assert not out.exists()
+
+
+class TestTraining:
+    """Everything of a training verb belongs to TorchGeo's command line."""
+
+    @pytest.mark.parametrize('verb', TRAINING)
+    def test_arguments_are_handed_on(self, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen = []
+        monkeypatch.setattr('torchgeo.main.main', lambda: seen.append(sys.argv[1:]))
+        monkeypatch.setattr(sys, 'argv', ['torchgeo-aom', 'something'])
+        argv = [verb, '--config', 'config.yaml', '--help']
+        assert main(argv) == 0
+        assert seen == [argv]
+        assert sys.argv[0] == 'torchgeo-aom'  # Lightning starts other processes with it
+
+    def test_wrong_usage(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(sys, 'argv', ['torchgeo-aom'])
+        monkeypatch.setattr(os, 'environ', dict(os.environ))  # TorchGeo sets GDAL options there
+        assert main(['fit', '--model', 'NoSuchTask']) == 2
+        assert 'NoSuchTask' in capsys.readouterr().err
 
 
 class TestDoctor:
