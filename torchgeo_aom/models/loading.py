@@ -256,6 +256,17 @@ def _mismatch(
     )
 
 
+def _pruned(model: nn.Module, own: Iterable[str]) -> list[str]:
+    """Parameters that the model was built with, but that ``features_only`` has taken away."""
+    gone: set[str] = set()
+    if isinstance(model.norm, nn.Identity):
+        gone.add('norm')
+    blocks: nn.ModuleList = model.blocks  # type: ignore[assignment]
+    info: list[dict[str, Any]] = model.feature_info  # type: ignore[assignment]
+    gone |= {f'blocks.{i}' for i in range(len(blocks), len(info))}
+    return [key for key in own if key.split('.')[0] in gone or '.'.join(key.split('.')[:2]) in gone]
+
+
 def load_into(
     model: nn.Module, state_dict: Mapping[str, Tensor], *, head: str = 'keep'
 ) -> LoadReport:
@@ -306,6 +317,8 @@ def load_into(
         for key in heads:
             del own[key]
 
+    for key in _pruned(model, own):
+        del own[key]
     resized = adapt_kernel_bank(own, '', model)
     wrong = [key for key in own if key in target and own[key].shape != target[key].shape]
     if wrong:

@@ -77,7 +77,9 @@ def facts_of(metadata: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> d
         try:
             bands = json.loads(bands)
         except json.JSONDecodeError as error:
-            raise CheckpointError(f'The bands in the metadata are unreadable: {bands!r}.') from error
+            raise CheckpointError(
+                f'The bands in the metadata are unreadable: {bands!r}.'
+            ) from error
     if bands is not None:
         facts['bands'] = bands
     return facts
@@ -153,7 +155,7 @@ def validate_meta(meta: Mapping[str, Any], model: str | None = None) -> None:
             for key, text in REQUIRED.items()
             if key in wrong
         )
-        raise ConfigError(f'The meta of the weights lacks or misstates: {lines}.')
+        raise ConfigError(f'The meta of the weights lacks or misstates: {lines}. Give it in meta=.')
     if model is not None:
         expected = num_params(model, list(meta['kernel_sizes']), meta.get('channel_pool', 'mean'))
         if meta['num_params'] != expected:
