@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+import numpy as np
 import torch
 from timm.models import register_notrace_module
 from torch import Tensor, nn
@@ -26,6 +27,11 @@ __all__ = ('POSITION_GRID', 'Tokenizer', 'as_pair', 'band_codes', 'checked_patch
 # size: one checkpoint must give one answer, not one for each ``img_size`` of a constructor.
 POSITION_GRID = (14, 14)
 MAX_PATCH_SIZE = 128
+# What tensors of band codes may hold: (lowest, highest, name).
+CODE_RANGES = {
+    'index': (-1, 99, 'channel indices'),
+    'wavelength': (300, 15000, 'wavelengths in nm'),
+}
 
 
 def as_pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
@@ -42,6 +48,7 @@ def as_pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
         SizeError: if it is not one or two positive integers.
     """
     pair = tuple(value) if isinstance(value, Sequence) else (value, value)
+    pair = tuple(int(side) if isinstance(side, np.integer) else side for side in pair)
     if len(pair) != 2 or not all(
         isinstance(side, int | torch.SymInt) and not isinstance(side, bool) and side > 0
         for side in pair
@@ -102,6 +109,10 @@ def band_codes(bands: Sequence[Band], encoding: str) -> list[float]:
     return codes
 
 
+def _restore_encodings(tokenizer: nn.Module, keys: object) -> None:
+    cast('Tokenizer', tokenizer).reset_parameters()
+
+
 # A leaf for torch.fx: its checks look at real shapes and values.
 @register_notrace_module
 class Tokenizer(nn.Module):
@@ -156,7 +167,21 @@ class Tokenizer(nn.Module):
         self.max_tokens = max_tokens
         self.set_input_size(img_size, patch_size)
         self._set_bands(bands, in_chans)
-        self.register_buffer('position', grid_encoding(POSITION_GRID, embed_dim), persistent=False)
+        self.register_load_state_dict_post_hook(_restore_encodings)
+
+    def reset_parameters(self) -> None:
+        """Rebuild the encodings.
+
+        They are not saved, so a model that was built on the meta device gets them here: whenever
+        parameters are loaded, and from frameworks that call this method by its usual name.
+        """
+        like = next(self.kernels.parameters())
+        codes = torch.tensor(self._default_codes, dtype=torch.float64)
+        channel = sinusoid(codes, self.embed_dim)[None].float().to(like)  # (1, C, D)
+        position = grid_encoding(POSITION_GRID, self.embed_dim).to(like)  # (1, D, rows, columns)
+        self.register_buffer('channel', channel, persistent=False)
+        self.register_buffer('position', position, persistent=False)
+        self.channel: Tensor
         self.position: Tensor
 
     def _set_bands(self, bands: BandSpec | None, in_chans: int | None, dates: bool = False) -> None:
@@ -167,6 +192,8 @@ class Tokenizer(nn.Module):
             in_chans: number of channels, or None for the number of bands (3 without bands).
             dates: also accept several dates of the same bands, stacked as channels.
         """
+        if in_chans is not None and in_chans < 1:
+            raise BandError(f'in_chans must be at least 1, got {in_chans}; leave it out for 3.')
         self.bands: tuple[Band, ...] | None = None
         if bands is not None:
             self.bands = resolve_bands(bands)
@@ -178,10 +205,8 @@ class Tokenizer(nn.Module):
         else:
             resolved = tuple(Band(name=str(k), index=float(k)) for k in range(in_chans or 3))
         self.in_chans = len(resolved)
-        codes = band_codes(resolved, self.channel_encoding)
-        table = sinusoid(torch.tensor(codes, dtype=torch.float64), self.embed_dim).float()
-        self.register_buffer('channel', table[None], persistent=False)  # (1, C, D)
-        self.channel: Tensor
+        self._default_codes = band_codes(resolved, self.channel_encoding)
+        self.reset_parameters()
 
     def set_input_size(
         self,
@@ -250,6 +275,7 @@ class Tokenizer(nn.Module):
                     'the bands of the image.'
                 )
             return self.channel, None
+        given = isinstance(bands, Tensor)
         if not isinstance(bands, Tensor):
             named = band_codes(resolve_bands(bands, channels=channels), self.channel_encoding)
             bands = torch.tensor(named, dtype=torch.float64, device=x.device)
@@ -261,11 +287,18 @@ class Tokenizer(nn.Module):
         codes = bands.to(x.device, torch.float64 if bands.dtype == torch.float64 else torch.float32)
         present = ~codes.isnan()
         valid: Tensor | None = present if bands.ndim == 2 else None
-        if not torch.compiler.is_compiling():
+        if given and not (codes.is_meta or torch.compiler.is_compiling()):
             if not (present.any(-1) if bands.ndim == 2 else present).all():
                 raise BandError(
                     'Every sample needs at least one band, and NaN (no band) is allowed only in '
                     f'indices of shape (B, C); got {bands.tolist()}.'
+                )
+            low, high, what = CODE_RANGES[self.channel_encoding]
+            if not ((codes >= low) & (codes <= high) | ~present).all():
+                raise BandError(
+                    f"With channel_encoding='{self.channel_encoding}' a tensor of bands holds "
+                    f'{what} from {low} to {high}, got {bands.tolist()}; names, wavelengths and '
+                    'indices in a list are told apart by themselves.'
                 )
             if valid is not None and valid.all():
                 valid = None  # keeps attention on its fastest, unmasked path
@@ -325,6 +358,9 @@ class Tokenizer(nn.Module):
         grid = self.token_grid((x.shape[2], x.shape[3]), size)
         self._check(x, grid, size)
         channel, valid = self._codes(bands, x)
+        if valid is not None:
+            # A channel that does not exist may hold anything, and NaN would get past attention.
+            x = x.masked_fill(~valid[:, :, None, None], 0)
         weight, bias = self.kernel(size)
         # One matrix product over patches: several times faster than a one-channel convolution.
         x = F.pad(x.to(weight.dtype), (0, -x.shape[3] % size[1], 0, -x.shape[2] % size[0]))
