@@ -113,6 +113,11 @@ class AOM(Backbone):
             )
         if channel_pool not in CHANNEL_POOLS:
             raise ConfigError(f'channel_pool must be one of {CHANNEL_POOLS}, got {channel_pool!r}.')
+        for what, value, least in (
+            ('depth', depth, 1), ('num_heads', num_heads, 1), ('num_classes', num_classes, 0),
+        ):  # fmt: skip
+            if value < least:
+                raise ConfigError(f'{what} must be at least {least}, got {value}.')
         if embed_dim % num_heads:
             raise ConfigError(
                 f'embed_dim must be a multiple of num_heads, got {embed_dim} and {num_heads}.'

@@ -35,6 +35,7 @@ class AOMEncoder(AOM):
         depth: int = 5,
         output_stride: int = 32,
         bands: BandSpec | None = None,
+        blocks: int = 12,
         **backbone: Any,
     ) -> None:
         """Initialize the encoder.
@@ -43,21 +44,21 @@ class AOMEncoder(AOM):
             depth: number of pyramid levels (SMP's meaning): level k has stride 2 ** k.
             output_stride: for SMP's callers, who then call :meth:`make_dilated`.
             bands: bands of the channels, or None for positions.
-            **backbone: arguments of :class:`AOM`, passed on unchanged.
+            blocks: number of transformer blocks, ``depth`` of :class:`AOM`: SMP takes that name.
+            **backbone: other arguments of :class:`AOM`, passed on unchanged.
 
         Raises:
             ConfigError: if the depth is impossible, or the backbone has too few blocks.
         """
-        super().__init__(bands=bands, **backbone)
+        super().__init__(bands=bands, depth=blocks, **backbone)
         if not 3 <= depth <= 5:
             raise ConfigError(f'encoder_depth must be 3, 4 or 5 for AOM, got {depth}.')
         self._spec = bands
         self._levels = depth
         self._strides: tuple[int, ...] = (4, 8, 16, 32)
-        count = len(self.blocks)
-        if count < 4:
-            raise ConfigError(f'A pyramid takes 4 blocks, this backbone has {count}.')
-        self._take = pyramid_blocks(count)
+        if blocks < 4:
+            raise ConfigError(f'A pyramid takes 4 blocks, this backbone has {blocks}.')
+        self._take = pyramid_blocks(blocks)
 
     @property
     def out_channels(self) -> list[int]:
