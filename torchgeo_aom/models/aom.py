@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..bands import Band, BandSpec
 from ..errors import ConfigError
 from ..layers.channel_pool import CHANNEL_POOLS, ChannelPool, attention_mask
+from ..layers.masking import split_tokens
 from ..layers.tokenizer import Tokenizer
 from .backbone import Backbone
 from .loading import kernel_bank_hook
@@ -316,6 +317,32 @@ class AOM(Backbone):
             Maps of shape (B, C, D, Nh, Nw); NaN for channels that a sample does not have.
         """
         return self.forward_band_tokens(x, bands, patch_size).permute(0, 1, 4, 2, 3)
+
+    def forward_visible(
+        self,
+        x: Tensor,
+        ids_keep: Tensor,
+        bands: BandSpec | Tensor | None = None,
+        patch_size: int | Sequence[int] | None = None,
+    ) -> Tensor:
+        """Tokens of the last block where only some are let in (Eq. 4), for masked pretraining.
+
+        Args:
+            x: normalised images of shape (B, C, H, W).
+            ids_keep: which of the C * Nh * Nw tokens are visible, indices of shape (B, K).
+            bands: see :meth:`forward_features`.
+            patch_size: see :meth:`forward_features`.
+
+        Returns:
+            Tokens of shape (B, K, D), before the final norm, in the order of *ids_keep*.
+        """
+        grid, valid = self.patch_embed(x, bands, patch_size)
+        tokens = split_tokens(grid.flatten(1, 3), ids_keep)
+        # One row of places: with attention alone, blocks do not ask where a token lies.
+        if valid is not None:
+            valid = valid.repeat_interleave(grid.shape[2] * grid.shape[3], 1).gather(1, ids_keep)
+        tokens, _ = self._run_blocks(tokens[:, :, None, None], valid)
+        return tokens.flatten(1, 3)
 
     def forward_intermediates(
         self,
