@@ -77,7 +77,8 @@ def pi_resize(
     if src == tuple(size):
         return kernel
     rows, cols = matrices or pi_matrices(src, size)
-    with torch.autocast(device_type=kernel.device.type, enabled=False):
+    device = 'cpu' if kernel.is_meta else kernel.device.type  # meta has no autocast
+    with torch.autocast(device_type=device, enabled=False):
         dtype = torch.float64 if kernel.dtype == torch.float64 else torch.float32
         rows, cols = rows.to(kernel.device, dtype), cols.to(kernel.device, dtype)
         return (rows @ kernel.to(dtype) @ cols.T).to(kernel.dtype)
