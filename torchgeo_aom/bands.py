@@ -228,7 +228,7 @@ def _from_number(value: object) -> Band:
     try:
         index = wavelength_to_index(um)
     except BandError as error:
-        hint = f'. For channel index {number:.0f} write the integer' if number == int(number) else ''
+        hint = f'. For channel index {number:.0f} write an integer' if number % 1 == 0 else ''
         raise BandError(f'band {value!r} was read as a wavelength: {error}{hint}') from None
     return Band(name=f'{um:.7g}um', index=index, wavelength_um=um)
 
