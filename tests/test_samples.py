@@ -60,6 +60,10 @@ class TestEuroSAT200:
             assert sorted(train.files + test.files) == sorted(chips.files)
             assert 36 <= len(test) <= 44
             assert set(test.labels) == set(train.labels) == set(range(10))
+        assert np.array_equal(chips.assign_folds(0), chips.folds)
+        other = chips.assign_folds(1)
+        assert not np.array_equal(other, chips.folds)
+        assert len({(cell, fold) for cell, fold in zip(chips.cells, other, strict=True)}) == 113
 
     def test_normalized_by_the_catalogue(self) -> None:
         bands = ('B04', 'B8A')

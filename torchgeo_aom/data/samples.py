@@ -184,6 +184,10 @@ class EuroSAT200(_Samples):
         self.labels = labels[keep]
         self.folds = folds[keep]
 
+    def assign_folds(self, seed: int) -> np.ndarray[Any, Any]:
+        """Fold of each chip, 0 to 4, by another assignment of cells; seed 0 gives :attr:`folds`."""
+        return _assign_folds(self.cells, self.labels, seed)
+
     def __len__(self) -> int:
         """Number of chips."""
         return len(self.files)
@@ -240,14 +244,17 @@ def _cell(path: Path) -> str:
     return f'{zone % 100:02d}{hemisphere}_{x:.0f}_{y:.0f}'
 
 
-def _assign_folds(cells: Sequence[str], labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _assign_folds(
+    cells: Sequence[str], labels: np.ndarray[Any, Any], seed: int = 0
+) -> np.ndarray[Any, Any]:
     """Fold of each chip: whole cells, largest first, to where their classes are fewest."""
     names, member = np.unique(cells, return_inverse=True)
     content = np.zeros((len(names), labels.max() + 1), dtype=int)
     np.add.at(content, (member, labels), 1)
     filled = np.zeros((FOLDS, content.shape[1]), dtype=int)
     fold_of = np.zeros(len(names), dtype=int)
-    for cell in np.argsort(-content.sum(1), kind='stable'):
+    order = np.random.default_rng(seed).permutation(len(names))
+    for cell in order[np.argsort(-content.sum(1)[order], kind='stable')]:
         # First the classes of this cell, then the size of the fold.
         load = (filled * content[cell]).sum(1) + filled.sum(1) / filled.size
         fold_of[cell] = int(load.argmin())
@@ -353,16 +360,7 @@ class SentinelPairs(_Samples):
     def plot(
         self, sample: dict[str, Any], show_titles: bool = True, suptitle: str | None = None
     ) -> Figure:
-        """Plot a place and its land cover.
-
-        Args:
-            sample: what :meth:`__getitem__` returned, perhaps with a ``prediction``.
-            show_titles: whether to name the panels.
-            suptitle: title of the figure.
-
-        Returns:
-            The figure.
-        """
+        """Plot a place and its land cover; arguments as of :meth:`EuroSAT200.plot`."""
         maps = {key: sample[key] for key in ('mask', 'prediction') if key in sample}
         figure, panels = _panels(1 + len(maps), suptitle)
         panels[0].imshow(composite(sample['image'], self._bands))
