@@ -200,9 +200,18 @@ class TestRegister:
             register_weights(name, tiny_file)
 
     def test_other_size(self, tiny_file: Path) -> None:
-        with pytest.raises(CheckpointError, match='embed_dim 192 and 12 blocks, aom_vitb has 768'):
+        with pytest.raises(
+            CheckpointError,
+            match='192 and 12 blocks of 3 heads, aom_vitb has 768',
+        ):
             register_weights('MY_RUN', tiny_file, model='aom_vitb')
         assert not list(AOMBase_Weights)
+
+    def test_other_heads(self, tmp_path: Path) -> None:
+        model = AOM(**{**SIZES['aom_vitt'], 'num_heads': 6}, kernel_sizes=(8,), bands='naip')
+        save_weights(model, tmp_path / 'a.safetensors')
+        with pytest.raises(CheckpointError, match='12 blocks of 6 heads'):
+            register_weights('MY_RUN', tmp_path / 'a.safetensors')
 
     def test_no_bands(self, tmp_path: Path) -> None:
         model = AOM(**SIZES['aom_vitt'], kernel_sizes=(8,))
@@ -541,6 +550,19 @@ class TestLoadBackbone:
             load_backbone(tiny_file, model='aom_vits', num_heads=3)
         with pytest.raises(ConfigError, match="did you mean 'aom_vitt'"):
             load_backbone(tiny_file, model='aom_vit')
+
+    def test_options_that_contradict_the_weights(self, tmp_path: Path) -> None:
+        save_weights(nano(), tmp_path / 'a.safetensors')
+        for option in ({'num_heads': 2}, {'channel_encoding': 'wavelength'}):
+            with pytest.raises(CheckpointError, match=f'trained with {next(iter(option))}'):
+                load_backbone(tmp_path / 'a.safetensors', **option)
+
+    def test_heads_of_a_plain_file(self, tiny: AOM, tmp_path: Path) -> None:
+        """A state_dict says nothing of heads: the size's own are assumed, others are possible."""
+        torch.save(tiny.state_dict(), tmp_path / 'a.pth')
+        for given, expected in (({}, 3), ({'num_heads': 6}, 6)):
+            model = load_backbone(tmp_path / 'a.pth', bands='naip:rgb', **given)
+            assert model.blocks[0].attn.num_heads == expected
 
     def test_unknown_heads(self) -> None:
         with pytest.raises(ConfigError, match='give num_heads='):

@@ -21,11 +21,12 @@ from .. import __version__
 from ..bands import Band, list_presets, resolve_bands
 from ..errors import CheckpointError, ConfigError
 from .loading import (
-    KERNEL,
     LoadReport,
     adapt_kernel_bank,
+    as_aom,
     kernel_bank_hook,
     load_into,
+    shape_facts,
     strip_prefix,
 )
 
@@ -244,6 +245,12 @@ def _write(
     if not path.parent.is_dir():
         raise CheckpointError(f'The folder {path.parent} does not exist; make it first.')
     tensors = {key: v.detach().cpu().contiguous() for key, v in state_dict.items()}
+    for key, value in tensors.items():
+        if not bool(value.isfinite().all()):
+            raise CheckpointError(
+                f'{key} holds NaN or infinite values, so {path.name} was not written: the training '
+                'run has diverged. Use an earlier checkpoint.'
+            )
     facts = {
         'format_version': str(FORMAT_VERSION),
         'torchgeo_aom_version': __version__,
@@ -264,23 +271,16 @@ def _write(
     return hashlib.sha256(content).hexdigest()
 
 
-def _shape_facts(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
-    """What the names and shapes of a backbone tell."""
+def _text_facts(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
+    """Size of a backbone as metadata; safetensors takes strings only."""
     from .aom import SIZES
 
-    sizes = sorted(int(match[1]) for key in state_dict if (match := KERNEL.fullmatch(key)))
-    width = state_dict[f'patch_embed.kernels.{sizes[0]}.weight'].shape[0]
-    depth = len({key.split('.')[1] for key in state_dict if key.startswith('blocks.')})
-    facts = {
-        'embed_dim': str(width),
-        'depth': str(depth),
-        'kernel_sizes': json.dumps(sizes),
-        'arch': 'custom',
+    facts = shape_facts(state_dict)
+    size = (facts['embed_dim'], facts['depth'])
+    names = [k for k, v in SIZES.items() if (v['embed_dim'], v['depth']) == size]
+    return {key: json.dumps(value) for key, value in facts.items()} | {
+        'arch': (*names, 'custom')[0]
     }
-    for name, size in SIZES.items():
-        if (size['embed_dim'], size['depth']) == (width, depth):
-            facts |= {'arch': name, 'num_heads': str(size['num_heads'])}
-    return facts
 
 
 def save_weights(
@@ -306,10 +306,9 @@ def save_weights(
         ConfigError: if *model* is not an AOM, the name has another ending, or the metadata is not
             made of strings or claims what the model itself says.
     """
-    if not hasattr(getattr(model, 'patch_embed', None), 'kernel_sizes'):
-        raise ConfigError(f'{type(model).__name__} is not an AOM; give the AOM itself.')
+    model = as_aom(model)
     facts = {
-        **_shape_facts(model.state_dict()),
+        **_text_facts(model.state_dict()),
         'num_heads': str(model.blocks[0].attn.num_heads),  # type: ignore[index, union-attr]
         'bands': json.dumps(band_specs(model.bands)),  # type: ignore[arg-type]
         'channel_encoding': model.patch_embed.channel_encoding,  # type: ignore[union-attr]
@@ -340,20 +339,21 @@ def export_checkpoint(ckpt_path: str | os.PathLike[str], out_path: str | os.Path
     """
     state_dict, hparams = read_state_dict(ckpt_path)
     own = strip_prefix(state_dict)
-    if not any(KERNEL.fullmatch(key) for key in own):
-        raise _error(
-            Path(ckpt_path), f'holds no AOM backbone; its names begin {list(state_dict)[:3]}.'
-        )
-    facts = _shape_facts(own)
+    from .aom import SIZES
+
+    facts = _text_facts(own or state_dict)
+    # A task says which model it has by name; a file of ours says it in full.
+    names = [str(hparams.get(key)).partition('.') for key in ('model', 'backbone')]
+    named = next((name for name in names if name[0] in SIZES), ('', '', ''))
+    if named[0]:
+        facts['num_heads'] = str(SIZES[named[0]]['num_heads'])
     for key in ('num_heads', 'channel_encoding', 'channel_pool'):
         if isinstance(hparams.get(key), int | str):
             facts[key] = str(hparams[key])
     bands = hparams.get('bands')
     tags = {preset.replace(':', '_'): preset for preset in list_presets()}
-    for key in ('model', 'backbone'):
-        name, _, tag = str(hparams.get(key)).partition('.')
-        if bands is None and name.startswith('aom_') and tag in tags:
-            bands = tags[tag]
+    if bands is None:
+        bands = tags.get(named[2])
     if isinstance(bands, str) and bands.startswith(('[', 'null')):
         bands = json.loads(bands)  # the metadata of a file of ours
     if bands is not None:

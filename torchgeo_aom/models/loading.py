@@ -19,9 +19,11 @@ from ..layers.pi_resize import nearest_kernel, pi_resize
 __all__ = (
     'LoadReport',
     'adapt_kernel_bank',
+    'as_aom',
     'check_facts',
     'kernel_bank_hook',
     'load_into',
+    'shape_facts',
     'strip_prefix',
     'warn_positional',
 )
@@ -121,6 +123,50 @@ def strip_prefix(state_dict: Mapping[str, Tensor], head: bool = False) -> dict[s
     facts = getattr(state_dict, '_metadata', {}).get(prefix[:-1], {})
     own._metadata = {'': facts}  # type: ignore[attr-defined]
     return own
+
+
+def as_aom(model: nn.Module) -> nn.Module:
+    """The AOM itself, out of what ``torch.compile`` returns.
+
+    Args:
+        model: an AOM, compiled or not.
+
+    Raises:
+        ConfigError: if it is something else.
+    """
+    model = getattr(model, '_orig_mod', model)
+    if not hasattr(getattr(model, 'patch_embed', None), 'kernel_sizes'):
+        raise ConfigError(
+            f'{type(model).__name__} is not an AOM; give the AOM itself, e.g. task.model or '
+            'task.model.encoder.'
+        )
+    return model
+
+
+def shape_facts(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What the names and shapes of a backbone tell of its size.
+
+    Args:
+        state_dict: parameters by the backbone's own names.
+
+    Returns:
+        ``embed_dim``, ``depth`` and ``kernel_sizes``.
+
+    Raises:
+        CheckpointError: if there are no patch kernels.
+    """
+    kernels = {int(m[1]): v for key, v in state_dict.items() if (m := KERNEL.fullmatch(key))}
+    if not kernels:
+        raise CheckpointError(
+            f'The checkpoint holds no AOM backbone: none of its {len(state_dict)} names has '
+            f"'{BANK}', the first are {list(state_dict)[:3]}. For ViT or MAE weights there is "
+            'warm_start.'
+        )
+    return {
+        'embed_dim': next(iter(kernels.values())).shape[0],
+        'depth': len({key.split('.')[1] for key in state_dict if key.startswith('blocks.')}),
+        'kernel_sizes': sorted(kernels),
+    }
 
 
 def adapt_kernel_bank(
@@ -239,12 +285,10 @@ def _mismatch(
     wrong: list[str], own: Mapping[str, Tensor], target: Mapping[str, Tensor]
 ) -> CheckpointError:
     """Error of shapes that do not fit, with the sizes of both sides."""
-
-    def size(state: Mapping[str, Tensor]) -> str:
-        widths = {tuple(v.shape)[:1] for k, v in state.items() if KERNEL.fullmatch(k)}
-        blocks = {k.split('.')[1] for k in state if k.startswith('blocks.')}
-        return f'embed_dim {"/".join(str(w[0]) for w in widths)} and {len(blocks)} blocks'
-
+    theirs, ours = (
+        f'embed_dim {facts["embed_dim"]} and {facts["depth"]} blocks'
+        for facts in (shape_facts(own), shape_facts(target))
+    )
     lines = [
         f'{key}: checkpoint {tuple(own[key].shape)}, model {tuple(target[key].shape)}'
         for key in wrong[:5]
@@ -252,7 +296,7 @@ def _mismatch(
     more = f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''
     return CheckpointError(
         f'{len(wrong)} parameters have another shape: {"; ".join(lines)}{more}. The checkpoint has '
-        f'{size(own)}, the model {size(target)}; build the model in the size of the checkpoint.'
+        f'{theirs}, the model {ours}; build the model in the size of the checkpoint.'
     )
 
 
@@ -292,18 +336,9 @@ def load_into(
     """
     if head not in ('keep', 'drop'):
         raise ConfigError(f"head must be 'keep' or 'drop', got {head!r}.")
-    if not hasattr(getattr(model, 'patch_embed', None), 'kernel_sizes'):
-        raise ConfigError(
-            f'{type(model).__name__} is not an AOM; give the AOM itself, e.g. task.model or '
-            'task.model.encoder.'
-        )
+    model = as_aom(model)
     own = strip_prefix(state_dict, head=True)
-    if not any(key.startswith(BANK) for key in own):
-        raise CheckpointError(
-            f'The checkpoint holds no AOM backbone: none of its {len(state_dict)} names has '
-            f"'{BANK}', the first are {list(state_dict)[:3]}. For ViT or MAE weights there is "
-            'warm_start.'
-        )
+    shape_facts(own or state_dict)
     target = model.state_dict()
     heads = [key for key in own if key.startswith('head.')]
     fits = all(key in target and own[key].shape == target[key].shape for key in heads)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, ConfigError, suggest
 from ..layers.pi_resize import pi_resize
 from .checkpoint import PICKLES, read_state_dict
-from .loading import LoadReport, load_into
+from .loading import LoadReport, as_aom, load_into
 
 __all__ = ('warm_start',)
 
@@ -86,9 +86,7 @@ def warm_start(
             model is then unchanged.
         ConfigError: if *model* is not an AOM, or timm does not know the name.
     """
-    patch_embed = getattr(model, 'patch_embed', None)
-    if not hasattr(patch_embed, 'kernel_sizes'):
-        raise ConfigError(f'{type(model).__name__} is not an AOM; give the AOM itself.')
+    model = as_aom(model)
     vit = _vit_state(source)
     kernel = vit[KERNEL]
     target = model.state_dict()
@@ -119,7 +117,7 @@ def warm_start(
             'AOM with its depth and options (init_values for layer scale).'
         )
     mean = kernel.float().mean(dim=1, keepdim=True)  # (D, 1, P, P)
-    sizes: tuple[int, ...] = patch_embed.kernel_sizes  # type: ignore[union-attr]
+    sizes: tuple[int, ...] = model.patch_embed.kernel_sizes  # type: ignore[union-attr, assignment]
     for size in sizes:
         new[f'patch_embed.kernels.{size}.weight'] = pi_resize(mean, (size, size))
         new[f'patch_embed.kernels.{size}.bias'] = vit['patch_embed.proj.bias']

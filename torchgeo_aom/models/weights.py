@@ -91,11 +91,13 @@ def register_weights(
         own = strip_prefix(state_dict)
         facts = facts_of(metadata, own)
         size = SIZES[model.partition('.')[0]]
-        if any(facts[key] != size[key] for key in ('embed_dim', 'depth')):
+        if any(facts.get(key, value) != value for key, value in size.items()):
             raise CheckpointError(
-                f'{path} has embed_dim {facts["embed_dim"]} and {facts["depth"]} blocks, {model} '
-                f'has {size["embed_dim"]} and {size["depth"]}; give model= of the right size.'
+                f'{path} has embed_dim {facts["embed_dim"]} and {facts["depth"]} blocks of '
+                f'{facts.get("num_heads", "?")} heads, {model} has {size["embed_dim"]} and '
+                f'{size["depth"]} of {size["num_heads"]}; give model= of the right size.'
             )
+        facts['num_heads'] = size['num_heads']
         sha256 = file_sha256(path)
         params = sum(value.numel() for value in own.values())
     full = complete_meta(given, facts, sha256, params)
@@ -209,7 +211,7 @@ def load_backbone(
         model: name of the model; that of the weights where None.
         bands: bands of the channels; those of the weights where None.
         **kwargs: further arguments of :class:`~torchgeo_aom.models.aom.AOM`, e.g. ``patch_size``,
-            ``num_classes``; they win over those of the weights.
+            ``num_classes``; those that the weights depend on must agree with them.
 
     Returns:
         The model in evaluation mode.
@@ -220,13 +222,14 @@ def load_backbone(
     """
     state_dict, known = _read(source)
     facts = {**facts_of({}, state_dict), **known}
-    size: Mapping[str, int] = {}
+    own = (facts['embed_dim'], facts['depth'])
+    size = next((s for s in SIZES.values() if (s['embed_dim'], s['depth']) == own), {})
+    named: Mapping[str, int] = {}
     if model:
         enum_of(model)
-        size = SIZES[model.partition('.')[0]]
+        named = SIZES[model.partition('.')[0]]
     keys = ('embed_dim', 'depth', 'num_heads', 'kernel_sizes', 'channel_encoding', 'channel_pool')
-    options = {key: facts[key] for key in keys if key in facts}
-    options |= {**size, **kwargs}
+    options = {**size, **{key: facts[key] for key in keys if key in facts}, **named, **kwargs}
     if 'num_heads' not in options:
         raise ConfigError(
             f'The weights (embed_dim {facts["embed_dim"]}, {facts["depth"]} blocks) do not say '
@@ -235,5 +238,6 @@ def load_backbone(
     if bands is None and kwargs.get('in_chans') is None:
         bands = facts.get('bands')
     backbone = AOM(bands=bands, **options)
+    check_facts(backbone, known)
     load_state(backbone, state_dict)
     return backbone.eval()

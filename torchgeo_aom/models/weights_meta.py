@@ -16,7 +16,7 @@ from ..errors import BandError, CheckpointError, ConfigError
 from ..transforms import Normalize
 from .aom import AOM, SIZES
 from .checkpoint import band_specs
-from .loading import KERNEL
+from .loading import shape_facts
 
 __all__ = ('complete_meta', 'facts_of', 'num_params', 'validate_meta')
 
@@ -52,23 +52,9 @@ def facts_of(metadata: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> d
     Raises:
         CheckpointError: if there are no patch kernels.
     """
-    sizes = sorted(int(match[1]) for key in state_dict if (match := KERNEL.fullmatch(key)))
-    if not sizes:
-        raise CheckpointError(
-            f'The checkpoint holds no AOM backbone; its names begin {list(state_dict)[:3]}.'
-        )
-    width = state_dict[f'patch_embed.kernels.{sizes[0]}.weight'].shape[0]
-    depth = len({key.split('.')[1] for key in state_dict if key.startswith('blocks.')})
-    facts: dict[str, Any] = {'embed_dim': width, 'depth': depth, 'kernel_sizes': sizes}
-    heads = [
-        size['num_heads']
-        for size in SIZES.values()
-        if (size['embed_dim'], size['depth']) == (width, depth)
-    ]
+    facts = shape_facts(state_dict)
     if str(metadata.get('num_heads', '')).isdigit():
         facts['num_heads'] = int(metadata['num_heads'])
-    elif heads:
-        facts['num_heads'] = heads[0]
     for key in ('channel_encoding', 'channel_pool', 'dataset', 'licence', 'unit'):
         if isinstance(metadata.get(key), str):
             facts[key] = metadata[key]
