@@ -1,0 +1,225 @@
+"""TorchGeo's tasks with ``bands=`` and ``patch_size=``, under their names of TorchGeo 0.8."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import segmentation_models_pytorch as smp
+from torch import Tensor
+from torchvision.models import WeightsEnum
+
+from ..errors import ConfigError, SizeError, suggest
+from ..layers.tokenizer import checked_patch_size
+from ..transforms import check_image
+from . import upstream
+from .mixin import Bands, BandsMixin, channels_of, plain_bands, spec_of
+
+__all__ = (
+    'BYOLTask',
+    'BandsMixin',
+    'ChangeDetectionTask',
+    'ClassificationTask',
+    'MoCoTask',
+    'PixelwiseRegressionTask',
+    'RegressionTask',
+    'SemanticSegmentationTask',
+    'SimCLRTask',
+)
+
+SMP_DECODERS = ('unet', 'deeplabv3+', 'upernet', 'segformer', 'dpt')
+DPT_MULTIPLE = 32
+
+
+class _ImageTask(BandsMixin):
+    """Tasks whose ``model`` is the backbone."""
+
+    def __init__(
+        self,
+        model: str = 'aom_vitb',
+        *,
+        weights: WeightsEnum | str | bool | None = None,
+        bands: Bands | None = None,
+        patch_size: int | list[int] | None = None,
+        in_channels: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Initialize the task.
+
+        Args:
+            model: name of the backbone: ``aom_vitt``, ``aom_vits``, ``aom_vitb``, ``aom_vitl``, or
+                one with a band preset as tag, ``aom_vitb.sentinel2_rgb``.
+            weights: initial weights: True for the default ones of the size, an enum member or its
+                full name, or the path of a checkpoint of any task, or of a weights file.
+            bands: bands of the channels in file order: a preset, names, wavelengths, indices (see
+                :func:`~torchgeo_aom.bands.resolve_bands`). They win over the tag.
+            patch_size: patch size in px, 16 where not given.
+            in_channels: number of channels; follows from the bands, 3 without bands.
+            **kwargs: arguments of TorchGeo's task of the same name.
+
+        Raises:
+            BandError: if the bands are unknown or do not fit *in_channels*.
+            CheckpointError: if the weights cannot be read or do not fit.
+            ConfigError: if a name is unknown.
+        """
+        bands = plain_bands(bands)
+        channels = channels_of(spec_of(model, bands), in_channels, self.dates)
+        super().__init__(model=model, weights=weights, in_channels=channels, **kwargs)
+
+
+class _DenseTask(BandsMixin):
+    """Tasks whose ``model`` is a decoder over the ``backbone``."""
+
+    named = 'backbone'
+    decoders: tuple[str, ...] = SMP_DECODERS
+    dates = True
+    images = 1
+
+    def __init__(
+        self,
+        model: str = 'upernet',
+        backbone: str = 'aom_vitb',
+        *,
+        weights: WeightsEnum | str | bool | None = None,
+        bands: Bands | None = None,
+        patch_size: int | list[int] | None = None,
+        in_channels: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Initialize the task.
+
+        Args:
+            model: name of the decoder.
+            backbone: name of the backbone: ``aom_vitt``, ``aom_vits``, ``aom_vitb``, ``aom_vitl``,
+                or one with a band preset as tag, ``aom_vitb.sentinel2_rgb``.
+            weights: initial weights: True for the default ones of the size, an enum member or its
+                full name, or the path of a checkpoint of any task, or of a weights file.
+            bands: bands of the channels in file order: a preset, names, wavelengths, indices (see
+                :func:`~torchgeo_aom.bands.resolve_bands`). They win over the tag.
+            patch_size: patch size in px, 16 where not given.
+            in_channels: number of channels; follows from the bands, 3 without bands.
+            **kwargs: arguments of TorchGeo's task of the same name.
+
+        Raises:
+            BandError: if the bands are unknown or do not fit *in_channels*.
+            CheckpointError: if the weights cannot be read or do not fit.
+            ConfigError: if a name is unknown, or the decoder takes no AOM.
+        """
+        if model not in self.decoders:
+            raise ConfigError(
+                f'model={model!r} takes no AOM backbone{suggest(model, self.decoders)}. Possible: '
+                f'{", ".join(self.decoders)}. (fcn has no backbone and btc takes Swin only: use '
+                "TorchGeo's own task for them.)"
+            )
+        bands = plain_bands(bands)
+        channels = channels_of(spec_of(backbone, bands), in_channels, self.dates)
+        super().__init__(
+            model=model, backbone=backbone, weights=weights, in_channels=channels, **kwargs
+        )
+
+    def build(self) -> None:
+        """Let TorchGeo build the model; DPT is built here, since it needs the patch size."""
+        hparams = self.hparams
+        height, width = checked_patch_size(hparams['patch_size'] or 16)
+        if hparams['model'] == 'changevit' and height != width:
+            raise ConfigError(f'ChangeViT takes square patches, got {hparams["patch_size"]}.')
+        if hparams['model'] != 'dpt':
+            super().build()
+            return
+        if height != width or height & (height - 1) or height < 4:
+            raise ConfigError(
+                f'DPT takes patch sizes 4, 8, 16, 32, 64 and 128, got {hparams["patch_size"]}; use '
+                'one of them, or UPerNet, which takes any.'
+            )
+        self.model = smp.DPT(
+            encoder_name=f'tu-{hparams["backbone"]}',
+            encoder_weights=None,
+            in_channels=hparams['in_channels'] * self.images,
+            classes=hparams.get('num_classes') or hparams.get('num_labels') or 1,
+            patch_size=height,
+        )
+        for part in ('backbone', 'decoder'):
+            module = self.model.encoder if part == 'backbone' else self.model.decoder
+            module.requires_grad_(not hparams[f'freeze_{part}'])
+
+    def check(self, x: Tensor) -> None:
+        """Check an image batch at the border; it stays as it is."""
+        check_image(x.flatten(0, 1) if x.ndim == 5 else x)
+        patch = self.backbones[0].patch_embed.patch_size
+        multiple = {'dpt': (max(DPT_MULTIPLE, patch[0]),) * 2, 'changevit': patch}
+        rows, cols = multiple.get(self.hparams['model'], (1, 1))
+        height, width = x.shape[-2:]
+        if height % rows or width % cols:
+            raise SizeError(
+                f'{self.hparams["model"]} takes images whose height and width are multiples of '
+                f'{rows} and {cols} px at patch size {patch[0]} x {patch[1]}, got {height} x '
+                f'{width}: pad to {-(-height // rows) * rows} x {-(-width // cols) * cols}, or use '
+                'another decoder: UPerNet takes any multiple of 4.'
+            )
+
+
+class ClassificationTask(_ImageTask, upstream.Classification):
+    """Image classification on any bands.
+
+    .. versionadded:: 0.1
+    """
+
+    head = 'keep'
+
+
+class RegressionTask(_ImageTask, upstream.Regression):
+    """Image regression on any bands.
+
+    .. versionadded:: 0.1
+    """
+
+    head = 'keep'
+
+
+class MoCoTask(_ImageTask, upstream.MoCo):
+    """MoCo on any bands; weights go into both encoders.
+
+    .. versionadded:: 0.1
+    """
+
+
+class SimCLRTask(_ImageTask, upstream.SimCLR):
+    """SimCLR on any bands.
+
+    .. versionadded:: 0.1
+    """
+
+
+class BYOLTask(_ImageTask, upstream.BYOL):
+    """BYOL on any bands; weights go into both encoders.
+
+    .. versionadded:: 0.1
+    """
+
+
+class SemanticSegmentationTask(_DenseTask, upstream.SemanticSegmentation):
+    """Semantic segmentation on any bands; of a time series (B, T, C, H, W) too.
+
+    .. versionadded:: 0.1
+    """
+
+
+class PixelwiseRegressionTask(_DenseTask, upstream.PixelwiseRegression):
+    """Pixelwise regression on any bands; of a time series (B, T, C, H, W) too.
+
+    .. versionadded:: 0.1
+    """
+
+
+class ChangeDetectionTask(_DenseTask, upstream.ChangeDetection):
+    """Change detection on any bands.
+
+    The siamese decoders (``fcsiamdiff``, ``fcsiamconc``, ``changevit``) encode each date by itself.
+    The others stack both dates as channels; the encoder has no code for the date, so it sees that
+    something changed, but not in which direction.
+
+    .. versionadded:: 0.1
+    """
+
+    decoders = (*SMP_DECODERS, 'fcsiamdiff', 'fcsiamconc', 'changevit')
+    dates = False
+    images = 2
