@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ SIZES: dict[str, dict[str, int]] = {
     'aom_vitb': {'embed_dim': 768, 'depth': 12, 'num_heads': 12},
     'aom_vitl': {'embed_dim': 1024, 'depth': 24, 'num_heads': 16},
 }
+NORM_EPS = 1e-6  # ViT's and MAE's; PyTorch's default of 1e-5 would change warm-started weights
 
 
 def pyramid_blocks(depth: int) -> tuple[int, ...]:
@@ -143,12 +145,12 @@ class AOM(Backbone):
                 proj_drop=proj_drop_rate,
                 attn_drop=attn_drop_rate,
                 drop_path=drop_path_rate * i / max(depth - 1, 1),
-                norm_layer=nn.LayerNorm,
+                norm_layer=partial(nn.LayerNorm, eps=NORM_EPS),
             )
             for i in range(depth)
         )
         self.channel_pool = ChannelPool(embed_dim, channel_pool)
-        self.norm: nn.Module = nn.LayerNorm(embed_dim)
+        self.norm: nn.Module = nn.LayerNorm(embed_dim, eps=NORM_EPS)
         self.head_drop = nn.Dropout(drop_rate)
         self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
         self.init_weights()
