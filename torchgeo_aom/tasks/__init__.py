@@ -11,9 +11,12 @@ from .bands import (
     SemanticSegmentationTask,
     SimCLRTask,
 )
+from .callbacks import BandCheck
+from .dataset_bands import dataset_bands
 
 __all__ = (
     'BYOLTask',
+    'BandCheck',
     'BandsMixin',
     'ChangeDetectionTask',
     'ClassificationTask',
@@ -22,4 +25,5 @@ __all__ = (
     'RegressionTask',
     'SemanticSegmentationTask',
     'SimCLRTask',
+    'dataset_bands',
 )
