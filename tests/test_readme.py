@@ -1,9 +1,11 @@
 """The Python blocks of the README run as they stand, and its tables say what is so."""
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from torchgeo_aom.bands import resolve_bands
 
@@ -26,6 +28,14 @@ def test_quick_start_has_the_shapes_that_it_says() -> None:
     exec(section('Quick start').partition('```python\n')[2].partition('```')[0], names)
     assert names['features'].shape == (2, 1 + 4 * 4, 192)  # type: ignore[attr-defined]
     assert names['logits'].shape == (1, 10)  # type: ignore[attr-defined]
+
+
+def test_configuration_builds_a_task() -> None:
+    block = section('Segment').partition('```yaml\n')[2].partition('```')[0]
+    model = yaml.safe_load(block)['model']
+    module, _, name = model['class_path'].rpartition('.')
+    task = getattr(importlib.import_module(module), name)(**model['init_args'])
+    assert task.hparams['in_channels'] == 7
 
 
 def test_presets_have_the_bands_that_it_says() -> None:
