@@ -25,6 +25,7 @@ PROG = 'torchgeo-aom'
 MODULES = {
     'demo': ('run the main job on real data that ships with the package', 'torchgeo_aom.demo'),
     'bench': ('measure speed and memory next to other models', 'torchgeo_aom.bench'),
+    'stats': ('measure mean and std per band of folders', 'torchgeo_aom.data.statistics'),
 }
 TRAINING = {
     'fit': 'train a task (all options of TorchGeo: torchgeo-aom fit --help)',
