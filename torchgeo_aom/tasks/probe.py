@@ -25,7 +25,15 @@ from torchgeo_aom.bands import BandSpec, resolve_bands
 from torchgeo_aom.errors import AOMWarning, ConfigError, InputError
 from torchgeo_aom.models.aom import AOM
 
-__all__ = ('Features', 'ProbeResult', 'band_statistics', 'extract_features', 'linear_probe')
+__all__ = (
+    'Features',
+    'ProbeResult',
+    'band_statistics',
+    'content',
+    'extract_features',
+    'fit_linear',
+    'linear_probe',
+)
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 PERCENTILES = (5, 25, 50, 75, 95)
@@ -128,16 +136,16 @@ def _key(
         digest.update(facts.encode())
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         digest.update(name.encode())
-        digest.update(_content(value))
+        digest.update(content(value))
     if isinstance(bands, Tensor):
-        digest.update(_content(bands))
+        digest.update(content(bands))
     elif bands is not None:
         digest.update(repr(resolve_bands(bands)).encode())
     count = 0
     for batch in loader:
         for image, label in zip(batch['image'], batch['label'], strict=True):
             count += 1
-            digest.update(_content(image) + _content(label))
+            digest.update(content(image) + content(label))
     if not count:
         raise InputError('The data set is empty: there is nothing to take features of.')
     return digest.hexdigest()
@@ -151,7 +159,8 @@ def _facts(model: AOM) -> Iterator[str]:
         yield f'{name} {type(module).__qualname__} {sorted(own.items(), key=lambda item: item[0])}'
 
 
-def _content(value: Tensor) -> bytes:
+def content(value: Tensor) -> bytes:
+    """All of a tensor as bytes: type, shape and values, to take a hash of."""
     value = value.detach().cpu().contiguous()
     facts = f'{value.dtype} {tuple(value.shape)}'.encode()
     return facts + value.reshape(-1).view(torch.uint8).numpy().tobytes()
@@ -271,18 +280,15 @@ def linear_probe(
     group_of = np.arange(len(x)) if groups is None else np.unique(groups, return_inverse=True)[1]
     _check(x, y, fold_of, group_of)
     several = y.ndim == 2
-    ascending = sorted(strengths)
     scores, chosen = [], []
     predictions = np.zeros(y.shape, dtype=np.float64 if several else y.dtype)
-    # So small a problem only gets slower when threads share it.
-    with _scikit_learn('threadpoolctl').threadpool_limits(1):
-        for fold in np.unique(fold_of):
-            train, test = fold_of != fold, fold_of == fold
-            seen = x[train], y[train]
-            best = _choose(*seen, group_of[train], ascending, inner_folds)
-            predictions[test] = _fit(*seen, best)(x[test])
-            scores.append(_score(y[test], predictions[test]))
-            chosen.append(best)
+    for fold in np.unique(fold_of):
+        train, test = fold_of != fold, fold_of == fold
+        seen = x[train], y[train]
+        best = _choose(*seen, group_of[train], sorted(strengths), inner_folds)
+        predictions[test] = fit_linear(*seen, best)(x[test])
+        scores.append(_score(y[test], predictions[test]))
+        chosen.append(best)
     return ProbeResult('mAP' if several else 'accuracy', tuple(scores), tuple(chosen), predictions)
 
 
@@ -313,21 +319,36 @@ def _scikit_learn(module: str) -> Any:
         ) from error
 
 
-def _fit(
-    x: NDArray[Any], y: NDArray[Any], strength: float
+def fit_linear(
+    features: NDArray[Any], labels: NDArray[Any], strength: float = 1.0
 ) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """Fit scaler and classifier on training samples; returns features -> predictions."""
+    """Fit a standardization and a logistic regression.
+
+    Args:
+        features: features of shape (N, D).
+        labels: classes of shape (N,), or zeros and ones of shape (N, K).
+        strength: inverse regularization strength C.
+
+    Returns:
+        Function from features to classes, or to scores of shape (N, K).
+
+    Raises:
+        ConfigError: if scikit-learn is missing.
+    """
     linear_model = _scikit_learn('sklearn.linear_model')
-    scaler = _scikit_learn('sklearn.preprocessing').StandardScaler().fit(x)
+    scaler = _scikit_learn('sklearn.preprocessing').StandardScaler().fit(features)
+    several = labels.ndim == 2
     # Several times faster here than the default solver, with the same result.
     classifier = linear_model.LogisticRegression(C=strength, solver='newton-cg', max_iter=500)
-    if y.ndim == 2:
+    if several:
         classifier = _scikit_learn('sklearn.multiclass').OneVsRestClassifier(classifier)
-    with warnings.catch_warnings():
+    # So small a problem only gets slower when threads share it.
+    one_thread = _scikit_learn('threadpoolctl').threadpool_limits(1)
+    with warnings.catch_warnings(), one_thread:
         # A label that no, or every, training sample has: a constant answer is right.
         warnings.filterwarnings('ignore', 'Label .* is present in|Label not')
-        classifier.fit(scaler.transform(x), y)
-    function = classifier.predict_proba if y.ndim == 2 else classifier.predict
+        classifier.fit(scaler.transform(features), labels)
+    function = classifier.predict_proba if several else classifier.predict
     return lambda new: np.asarray(function(scaler.transform(new)))
 
 
@@ -347,7 +368,7 @@ def _choose(
         splitter = _scikit_learn('sklearn.model_selection').GroupKFold(parts)
         for train, test in splitter.split(x, y, group_of):
             if y.ndim == 2 or len(np.unique(y[train])) > 1:
-                fits = (_fit(x[train], y[train], strength) for strength in strengths)
+                fits = (fit_linear(x[train], y[train], strength) for strength in strengths)
                 scores.append([_score(y[test], predict(x[test])) for predict in fits])
     if not scores:
         return strengths[len(strengths) // 2]
