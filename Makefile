@@ -16,6 +16,7 @@ PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("{}.{}".format(*sys.version_info))' 2>/dev/null)
 VENV := .venv-$(VERSION)
 RUN := $(VENV)/bin/python
+EXTRAS := .[style,tests]
 
 .PHONY: demo test test-all test-minimum style clean check-python
 
@@ -63,7 +64,7 @@ endef
 
 $(VENV)/.installed: pyproject.toml | check-python
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(call install,$(VENV),'.[style,tests]')
+	$(call install,$(VENV),'$(EXTRAS)')
 
 .venv-minimum/.installed: pyproject.toml | check-python
 	@$(PYTHON) -m venv --clear .venv-minimum
