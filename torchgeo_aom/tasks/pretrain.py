@@ -1,0 +1,376 @@
+"""Pretraining: masked spectral-spatial reconstruction with multi-scale alignment (Eq. 4 to 8)."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor, distributed, nn
+
+from ..errors import AOMWarning, ConfigError, DataError, suggest
+from ..layers.masking import MASK_KINDS, visible_count
+from ..layers.tokenizer import checked_patch_size
+from ..models.aom import AOM, SIZES
+from ..models.decoder import Decoder, ProjectionHead
+from ..models.weights import load_state
+from .pretrain_metrics import (
+    CollapseAlarm,
+    embedding_std,
+    rank_me,
+    reconstruction_figure,
+    scale_similarity,
+)
+from .pretrain_step import MaskedScales, StepResult, world_size
+from .schedule import decay_groups, warmup_cosine
+
+__all__ = ('PretrainTask', 'SaveOnTerm')
+
+VALIDATION_STEP = -1  # one mask a sample for the whole run, so that epochs compare
+
+
+class SaveOnTerm(Callback):
+    """Saves ``sigterm.ckpt`` when the run is asked to leave (SIGTERM); it then exits with 143."""
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Save after the step that was running."""
+        if isinstance(exception, SIGTERMException):
+            folder = getattr(trainer.checkpoint_callback, 'dirpath', None)
+            trainer.save_checkpoint(Path(folder or trainer.default_root_dir) / 'sigterm.ckpt')
+            exception.code = 143
+
+
+class PretrainTask(MaskedScales):
+    """Pretraining of an AOM on batches of any sensors, one source a batch.
+
+    A batch is a mapping with ``image`` (B, C, H, W), normalised; ``valid``, bool of the same shape,
+    where pixels are missing; ``bands``, one plain spec a channel; ``key``, the number of each
+    sample; and ``source``, its name. Masks depend on seed, step and key alone.
+
+    If you use this in your research, please cite the following paper:
+
+    * https://arxiv.org/abs/2512.17224
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(
+        self,
+        model: str = 'aom_vitb',
+        patch_sizes: tuple[int, ...] = (16, 24, 32, 48, 64),
+        scales_per_step: int | None = None,
+        mask_ratio: float = 0.75,
+        mask_kind: str = 'token',
+        negatives: str = 'none',
+        recon_weight: float = 0.2,
+        align_weight: float = 0.8,
+        temperature: float = 0.5,
+        norm_pix_loss: bool = False,
+        base_lr: float = 1e-4,
+        lr_scaling: bool = True,
+        batch_size: int = 1024,
+        weight_decay: float = 0.05,
+        betas: tuple[float, float] = (0.9, 0.95),
+        warmup_epochs: float = 20,
+        epochs: float = 220,
+        memory: str = 'all',
+        grad_checkpointing: bool = False,
+        seed: int = 0,
+        weights: str | None = None,
+        kernel_sizes: tuple[int, ...] = (16, 32, 64),
+        channel_encoding: str = 'index',
+        bands: str | list[str] | None = None,
+        embed_dim: int | None = None,
+        depth: int | None = None,
+        num_heads: int | None = None,
+        max_tokens: int = 65536,
+        decoder_width: int | None = None,
+        decoder_depth: int = 4,
+        decoder_heads: int | None = None,
+        projector_dim: int = 256,
+        projector_norm: str = 'batch',
+        metrics_every: int = 50,
+        figure_every: int = 0,
+        collapse_std: float = 0.01,
+        collapse_steps: int = 200,
+        on_collapse: str = 'warn',
+    ) -> None:
+        """Initialize the task. The defaults are the paper's, see ``docs/pretraining.md``.
+
+        Args:
+            model: ``'aom_vitt'``, ``'aom_vits'``, ``'aom_vitb'`` or ``'aom_vitl'``.
+            patch_sizes: patch sizes in px, each with a decoder and a projection head.
+            scales_per_step: how many of them a step takes, in turns; all where not given.
+            mask_ratio: share of the tokens that is masked.
+            mask_kind: ``'token'``, ``'spatial'``, ``'channel'`` or ``'mixed'``.
+            negatives: ``'none'`` for Eq. 7 as printed, or ``'batch'`` for the other images of the
+                batch, on all devices, as negatives.
+            recon_weight: lambda 1 of Eq. 8; 0 for no decoders.
+            align_weight: lambda 2 of Eq. 8; 0 for no projection heads.
+            temperature: tau of Eq. 7.
+            norm_pix_loss: normalise each target patch by itself, as MAE does.
+            base_lr: learning rate for 256 images a step.
+            lr_scaling: whether to multiply it by ``batch_size / 256``.
+            batch_size: images a step, over all devices and accumulated batches; sets the learning
+                rate, not the loader.
+            weight_decay: of all but biases, norms, patch kernels and mask tokens.
+            betas: of AdamW.
+            warmup_epochs: of the ``epochs`` of the run, those of linear warm-up.
+            epochs: what ``warmup_epochs`` is a part of; how long a run is, the Trainer says.
+            memory: ``'all'`` keeps the activations of all scales for the backward pass, ``'scale'``
+                computes each scale twice and keeps one at a time.
+            grad_checkpointing: compute each block twice and keep the activations of one.
+            seed: of masks and of the order of scales. Initial weights follow the global seed.
+            weights: to start from, see :func:`torchgeo_aom.models.weights.load_state`.
+            kernel_sizes: of the kernel bank in px.
+            channel_encoding: ``'index'`` or ``'wavelength'``.
+            bands: that the exported encoder has where its user names none. Training does not look
+                at them.
+            embed_dim: width of the encoder where not that of *model*.
+            depth: blocks of the encoder where not those of *model*.
+            num_heads: attention heads of the encoder where not those of *model*.
+            max_tokens: largest number of tokens C * Nh * Nw of one image.
+            decoder_width: see :func:`torchgeo_aom.models.decoder.decoder_size`.
+            decoder_depth: blocks of each decoder.
+            decoder_heads: see :func:`torchgeo_aom.models.decoder.decoder_size`.
+            projector_dim: width d of the projections.
+            projector_norm: ``'batch'`` (over the images of all devices), ``'layer'`` or ``'none'``.
+            metrics_every: steps between two logs of all that is slower than the loss.
+            figure_every: steps between two TensorBoard figures; 0 for none.
+            collapse_std: smallest spread of the embeddings that is no collapse.
+            collapse_steps: steps in a row below it that raise the alarm.
+            on_collapse: ``'warn'``, ``'stop'`` or ``'off'``.
+
+        Raises:
+            CheckpointError: if *weights* cannot be read or do not fit.
+            ConfigError: if an option or a combination is impossible.
+            SizeError: if a patch size is impossible.
+        """
+        super().__init__()
+        self.save_hyperparameters()
+        self._check_options()
+        hparams = self.hparams
+        if model not in SIZES:
+            raise ConfigError(
+                f'model must be one of {", ".join(SIZES)}, got {model!r}{suggest(model, SIZES)}.'
+            )
+        given = {'embed_dim': embed_dim, 'depth': depth, 'num_heads': num_heads}
+        size: dict[str, Any] = {**SIZES[model]}
+        size |= {k: v for k, v in given.items() if v is not None}
+        self.encoder = AOM(
+            patch_size=patch_sizes[0],
+            kernel_sizes=kernel_sizes,
+            bands=bands,
+            channel_encoding=channel_encoding,
+            max_tokens=max_tokens,
+            **size,
+        )
+        width = size['embed_dim']
+        names = [str(p) for p in sorted(patch_sizes)]
+        self.decoders = nn.ModuleDict(
+            {p: Decoder(int(p), width, decoder_width, decoder_depth, decoder_heads) for p in names}
+            if recon_weight
+            else {}
+        )
+        self.projectors = nn.ModuleDict(
+            {p: ProjectionHead(width, dim=projector_dim, norm=projector_norm) for p in names}
+            if align_weight
+            else {}
+        )
+        if weights is not None:
+            load_state(self.encoder, weights)
+        self.encoder.set_grad_checkpointing(grad_checkpointing)
+        for decoder in self.decoders.values():
+            decoder.grad_checkpointing = grad_checkpointing  # type: ignore[assignment]
+        self.alarm = CollapseAlarm(collapse_std, collapse_steps, hparams['on_collapse'])
+        self._codes: dict[tuple[str, ...], list[float]] = {}
+        self._seen: dict[str, dict[str, Any]] = {}
+        self._images, self._since = 0, time.monotonic()
+
+    def _check_options(self) -> None:
+        options = self.hparams
+        sizes = options['patch_sizes']
+        for size in sizes:
+            if not isinstance(size, int):
+                raise ConfigError(f'patch_sizes must be integers in px, got {size!r}.')
+            checked_patch_size(size)
+        count = len(sizes) if options['scales_per_step'] is None else options['scales_per_step']
+        if not sizes or len(set(sizes)) < len(sizes) or not 1 <= count <= len(sizes):
+            raise ConfigError(
+                'patch_sizes must be different, and scales_per_step 1 to their number, got '
+                f'{tuple(sizes)} and {options["scales_per_step"]}.'
+            )
+        recon, align = options['recon_weight'], options['align_weight']
+        if min(recon, align) < 0 or recon + align == 0:
+            raise ConfigError(
+                f'recon_weight and align_weight must be positive or 0, not both 0, got {recon} and '
+                f'{align}.'
+            )
+        if align and count < 2:
+            raise ConfigError(
+                'Alignment needs at least 2 scales a step; give more patch_sizes or a larger '
+                'scales_per_step, or align_weight=0.'
+            )
+        allowed = {
+            'mask_kind': MASK_KINDS,
+            'negatives': ('none', 'batch'),
+            'memory': ('all', 'scale'),
+        }
+        for key, values in allowed.items():
+            if options[key] not in values:
+                raise ConfigError(f'{key} must be one of {values}, got {options[key]!r}.')
+        visible_count(100, options['mask_ratio'])
+
+    # -- Lightning ---------------------------------------------------------------------------
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """One step on one batch.
+
+        Raises:
+            DataError: if the loss is not finite; the names of the samples are saved before.
+        """
+        step = self.global_step
+        detail = step % self.hparams['metrics_every'] == 0
+        result = self.losses(batch, step, detail)
+        self._stop_if_not_finite(result, batch, step)
+        spread = float(embedding_std(result.features[0]))
+        if result.features.shape[1] > 1:
+            self.alarm.update(spread, step)
+        self._count(batch)
+        size = len(batch['image'])
+        self.log('train/loss', result.loss.detach(), prog_bar=True, batch_size=size)
+        self.log('train/embedding_std', spread, batch_size=size)
+        if detail:
+            self.log_dict(self._details(result, batch), batch_size=size)
+        every = self.hparams['figure_every']
+        if every and step % every == 0 and self.trainer.is_global_zero and self.decoders:
+            self._log_figure(batch, step, result.sizes[0])
+        return result.loss
+
+    def _details(self, result: StepResult, batch: Mapping[str, Any]) -> dict[str, float]:
+        source = batch.get('source', 'data')
+        values = {'train/align': float(result.alignment)}
+        for size, loss in zip(result.sizes, result.reconstruction, strict=True):
+            values[f'train/recon/{size}px'] = float(loss)
+        if result.per_band.shape[1]:
+            means = result.per_band.mean(0).tolist()
+            for band, value in zip(batch['bands'], means, strict=True):
+                values[f'train/recon/{source}/{band}'] = value
+        for size, features in zip(result.sizes, result.features, strict=True):
+            values[f'train/rank_me/{size}px'] = float(rank_me(features.cpu()))
+        if len(result.projections) > 1:
+            values['train/scale_similarity'] = float(scale_similarity(result.projections))
+        now = time.monotonic()
+        values['train/images_per_s'] = self._images * world_size() / max(now - self._since, 1e-9)
+        self._images, self._since = 0, now
+        return values
+
+    def _count(self, batch: Mapping[str, Any]) -> None:
+        """Count images, of each source too, and compare the batch with the one promised."""
+        size = len(batch['image'])
+        self._images += size
+        name = batch.get('source', 'data')
+        entry = self._seen.setdefault(name, {'bands': list(batch['bands']), 'images': 0})
+        entry['images'] += size * world_size()
+        whole = size * world_size() * self.trainer.accumulate_grad_batches
+        promised = self.hparams['batch_size']
+        if self.global_step == 0 and self.hparams['lr_scaling'] and whole != promised:
+            warnings.warn(
+                f'A step takes {whole} images, but the learning rate is scaled for batch_size='
+                f'{promised}; set batch_size={whole} or lr_scaling=False.',
+                AOMWarning,
+                stacklevel=2,
+            )
+
+    def _stop_if_not_finite(self, result: StepResult, batch: Mapping[str, Any], step: int) -> None:
+        """Stop all processes before the weights take a loss that is no number."""
+        bad = (~result.loss.detach().isfinite()).float()
+        if world_size() > 1:
+            distributed.all_reduce(bad, op=distributed.ReduceOp.MAX)
+        if not bad:
+            return
+        names = batch.get('name') or [int(key) for key in batch['key']]
+        infinite = (~batch['image'].isfinite()).flatten(1).any(1).tolist()
+        record = {
+            'step': step,
+            'source': batch.get('source'),
+            'bands': list(batch['bands']),
+            'samples': list(names),
+            'samples_with_infinite_pixels': [n for n, b in zip(names, infinite, strict=True) if b],
+            'reconstruction': [repr(float(value)) for value in result.reconstruction],
+            'alignment': repr(float(result.alignment)),
+        }
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f'not_finite_step{step}_rank{self.global_rank}.json'
+        path.write_text(json.dumps(record, indent=1), encoding='utf-8')
+        raise DataError(
+            f'The loss of step {step} is not finite (reconstruction {record["reconstruction"]}, '
+            f'alignment {record["alignment"]}); the samples are listed in {path}. Weights are '
+            'those before this step. Leave out broken samples, or lower the learning rate.'
+        )
+
+    def _log_figure(self, batch: Mapping[str, Any], step: int, patch_size: int) -> None:
+        first = {k: v[:1] if k in ('image', 'valid', 'key') else v for k, v in batch.items()}
+        predicted, masked = self.predict_masked(first, step, patch_size)
+        valid = first['valid'][0] if first.get('valid') is not None else None
+        title = f'{batch.get("source", "")} {int(first["key"][0])}, {patch_size} px'
+        figure = reconstruction_figure(
+            first['image'][0], predicted[0], masked[0], list(batch['bands']), valid, title
+        )
+        for logger in self.loggers:
+            add = getattr(getattr(logger, 'experiment', None), 'add_figure', None)
+            if add is not None:
+                add(f'reconstruction/{batch.get("source", "data")}', figure, step)
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Loss of a batch at all patch sizes, with the same masks at each epoch."""
+        result = self.losses(batch, VALIDATION_STEP, gather=False)
+        values = {'val/loss': result.loss, 'val/align': result.alignment}
+        for size, loss in zip(result.sizes, result.reconstruction, strict=True):
+            values[f'val/recon/{size}px'] = loss
+        self.log_dict(values, batch_size=len(batch['image']), sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with warm-up and cosine over the steps of this run.
+
+        Raises:
+            ConfigError: if the run has no end.
+        """
+        options = self.hparams
+        total = self.trainer.estimated_stepping_batches
+        if math.isinf(total):
+            raise ConfigError('The learning rate needs an end: give the Trainer max_epochs.')
+        scale = options['batch_size'] / 256 if options['lr_scaling'] else 1.0
+        optimizer = torch.optim.AdamW(
+            decay_groups(self, options['weight_decay']),
+            lr=options['base_lr'] * scale,
+            betas=tuple(options['betas']),
+        )
+        warmup = round(total * options['warmup_epochs'] / options['epochs'])
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(warmup, int(total)))
+        return [optimizer], [{'scheduler': schedule, 'interval': 'step'}]
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Save and leave when asked to."""
+        return [SaveOnTerm()]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep which sources the weights have seen."""
+        checkpoint['pretraining'] = {
+            'patch_sizes': list(self.hparams['patch_sizes']),
+            'sources': self._seen,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._seen = dict(checkpoint.get('pretraining', {}).get('sources', {}))
