@@ -27,6 +27,8 @@ __all__ = ('POSITION_GRID', 'Tokenizer', 'as_pair', 'band_codes', 'checked_patch
 # size: one checkpoint must give one answer, not one for each ``img_size`` of a constructor.
 POSITION_GRID = (14, 14)
 MAX_PATCH_SIZE = 128
+# Looked up, since that makes a patch size a constant of a compiled graph: one graph for each size.
+PATCH_SIZES = {size: size for size in range(1, MAX_PATCH_SIZE + 1)}
 # What tensors of band codes may hold: (lowest, highest, name).
 CODE_RANGES = {
     'index': (-1, 99, 'channel indices'),
@@ -48,9 +50,10 @@ def as_pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
         SizeError: if it is not one or two positive integers.
     """
     pair = tuple(value) if isinstance(value, Sequence) else (value, value)
-    pair = tuple(int(side) if isinstance(side, np.integer) else side for side in pair)
     if len(pair) != 2 or not all(
-        isinstance(side, int | torch.SymInt) and not isinstance(side, bool) and side > 0
+        isinstance(side, int | np.integer | torch.SymInt)
+        and not isinstance(side, bool)
+        and side > 0
         for side in pair
     ):
         raise SizeError(
@@ -78,7 +81,7 @@ def checked_patch_size(patch_size: int | Sequence[int]) -> tuple[int, int]:
             f'patch_size must be 1 to {MAX_PATCH_SIZE} px, got {patch_size}; larger patches leave '
             'the kernel bank too far behind.'
         )
-    return pair
+    return PATCH_SIZES[pair[0]], PATCH_SIZES[pair[1]]
 
 
 def band_codes(bands: Sequence[Band], encoding: str) -> list[float]:
