@@ -154,6 +154,18 @@ def mask(size: int = SIZE) -> Callable[[], Tensor]:
     return lambda: torch.randint(CLASSES, (size, size))
 
 
+def change_mask() -> Tensor:
+    return torch.randint(2, (1, SIZE, SIZE))
+
+
+def save(task: LightningModule, folder: Path) -> Path:
+    """A checkpoint of a task that has not run."""
+    trainer = quick_trainer(folder)
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(folder / 'task.ckpt')
+    return folder / 'task.ckpt'
+
+
 def fit(task: LightningModule, data: DataLoader[Any], folder: Path, **kwargs: Any) -> Trainer:
     """Run one step and check that it reached the patch kernel, unless the backbone is frozen."""
     backbone = next((m for m in task.modules() if isinstance(m, AOM)), None)

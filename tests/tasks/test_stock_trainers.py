@@ -13,8 +13,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Callback
-from task_tools import CLASSES, MODEL, SIZE, Weights, fit, label, loader, mask, quick_trainer
-from torch import Tensor
+from task_tools import CLASSES, MODEL, SIZE, Weights, change_mask, fit, label, loader, mask, save
 
 from torchgeo_aom.errors import BandError, BandWarning, CheckpointError, ConfigError
 from torchgeo_aom.models.aom import AOM
@@ -155,10 +154,7 @@ class TestSegmentation:
     def test_reload(self, model: str, tmp_path: Path) -> None:
         prefix = 'tu-' if model == 'dpt' else ''
         task = segmentation(model, backbone=f'{prefix}{MODEL}.sentinel2_rgb').eval()
-        trainer = quick_trainer(tmp_path)
-        trainer.strategy.connect(task)
-        trainer.save_checkpoint(tmp_path / 'task.ckpt')
-        again = type(task).load_from_checkpoint(tmp_path / 'task.ckpt').eval()
+        again = type(task).load_from_checkpoint(save(task, tmp_path)).eval()
         x = torch.randn(1, 3, SIZE, SIZE)
         with torch.inference_mode():
             assert torch.equal(task(x), again(x))
@@ -222,10 +218,6 @@ class TestPixelwiseRegression:
         assert given is None or weights.loaded(task)
         target = {'mask': lambda: torch.rand(SIZE, SIZE)}
         fit(task, loader(3, SIZE, SIZE, **target), tmp_path)
-
-
-def change_mask() -> Tensor:
-    return torch.randint(2, (1, SIZE, SIZE))
 
 
 class TestChangeDetection:

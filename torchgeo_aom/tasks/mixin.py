@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from numbers import Integral, Real
 from typing import Any, TypeAlias
 
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torchvision.models import WeightsEnum
 
@@ -47,7 +48,7 @@ def plain_bands(spec: BandSpec | None) -> Bands | None:
         return (band_specs((spec,)) or [])[0]
     if isinstance(spec, Mapping):
         return {key: float(v) if isinstance(v, Real) else v for key, v in spec.items()}
-    if isinstance(spec, Real):
+    if isinstance(spec, Real) and not isinstance(spec, bool):
         return int(spec) if isinstance(spec, Integral) else float(spec)
     if isinstance(spec, AbstractSet) or not isinstance(spec, Iterable):
         resolve_bands(spec)  # raises: it has no order, or is no band
@@ -212,3 +213,5 @@ class BandsMixin(ReportMixin):
             )
         epoch, step = checkpoint.get('epoch'), checkpoint.get('global_step')
         self.weights_from = f'checkpoint of epoch {epoch}, step {step}'
+        if self._trainer is not None:  # otherwise the run to come says so
+            rank_zero_info(f'AOM {self.hparams[self.named]}: weights now: {self.weights_from}')

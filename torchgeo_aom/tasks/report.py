@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from lightning.pytorch import LightningModule
@@ -10,7 +9,6 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from ..layers.pi_resize import kernel_loss
 from ..models.aom import AOM
-from ..models.checkpoint import file_sha256
 from ..models.plan import describe
 
 __all__ = ('ReportMixin', 'facts_line', 'size_line')
@@ -101,12 +99,8 @@ class ReportMixin(LightningModule):
         """Report the facts, before anything else of the run is shown."""
         super().setup(stage)
         self._sized = False
-        weights = self.weights_from
-        if (path := self.trainer.ckpt_path) is not None:
-            weights = f'checkpoint {path}'
-            if os.path.isfile(path):
-                weights += f' (SHA-256 {file_sha256(path)[:16]}...)'
-        rank_zero_info(facts_line(self.hparams[self.named], self.backbones[0], weights))
+        name = self.hparams[self.named]
+        rank_zero_info(facts_line(name, self.backbones[0], self.weights_from))
 
     def _report_size(self, batch: Any) -> None:
         if self._sized or not isinstance(batch, dict) or 'image' not in batch:
