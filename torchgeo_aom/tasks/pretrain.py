@@ -236,7 +236,7 @@ class PretrainTask(MaskedScales):
         """One step on one batch.
 
         Raises:
-            DataError: if the loss is not finite; the names of the samples are saved before.
+            DataError: if the loss is not finite; the numbers of the samples are saved before.
         """
         step = self.global_step
         detail = step % self.hparams['metrics_every'] == 0
@@ -249,6 +249,8 @@ class PretrainTask(MaskedScales):
         size = len(batch['image'])
         self.log('train/loss', result.loss.detach(), prog_bar=True, batch_size=size)
         self.log('train/embedding_std', spread, batch_size=size)
+        lr = self.trainer.optimizers[0].param_groups[0]['lr']
+        self.log('train/lr', lr, batch_size=size)
         if detail:
             self.log_dict(self._details(result, batch), batch_size=size)
         every = self.hparams['figure_every']
@@ -341,7 +343,26 @@ class PretrainTask(MaskedScales):
         self.log_dict(values, batch_size=len(batch['image']), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with warm-up and cosine over the steps of this run.
+        """AdamW; the learning rate is set at each step, see :meth:`on_train_batch_start`."""
+        options = self.hparams
+        return torch.optim.AdamW(
+            decay_groups(self, options['weight_decay']),
+            lr=self.learning_rate,
+            betas=tuple(options['betas']),
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """Highest learning rate of the run."""
+        options = self.hparams
+        scale = options['batch_size'] / 256 if options['lr_scaling'] else 1.0
+        return float(options['base_lr'] * scale)
+
+    def on_train_start(self) -> None:
+        """Lay out warm-up and cosine over the steps of this run.
+
+        Not earlier: to ask for the number of steps while the optimizer is made opens the data
+        loader before Lightning restores its place, which is then lost without a word.
 
         Raises:
             ConfigError: if the run has no end.
@@ -350,15 +371,14 @@ class PretrainTask(MaskedScales):
         total = self.trainer.estimated_stepping_batches
         if math.isinf(total):
             raise ConfigError('The learning rate needs an end: give the Trainer max_epochs.')
-        scale = options['batch_size'] / 256 if options['lr_scaling'] else 1.0
-        optimizer = torch.optim.AdamW(
-            decay_groups(self, options['weight_decay']),
-            lr=options['base_lr'] * scale,
-            betas=tuple(options['betas']),
-        )
         warmup = round(total * options['warmup_epochs'] / options['epochs'])
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(warmup, int(total)))
-        return [optimizer], [{'scheduler': schedule, 'interval': 'step'}]
+        self._factor = warmup_cosine(warmup, int(total))
+
+    def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Set the learning rate, a function of the step alone."""
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group['lr'] = self.learning_rate * self._factor(self.global_step)
 
     def configure_callbacks(self) -> list[Callback]:
         """Save and leave when asked to."""
