@@ -29,11 +29,13 @@ DRIVERS = {'.tif': 'GTiff', '.tiff': 'GTiff', '.png': 'PNG', '.jpg': 'JPEG', '.j
 SUFFIXES = tuple(DRIVERS)
 
 # Sidecar files are never opened: GDAL would take any driver for them, and a folder of a million
-# files would be listed for each one opened. A JPEG that ends early is an error, not a gray area.
+# files would be listed for each one opened. A JPEG or PNG that ends early is an
+# error, not a gray area or (GDAL's faster way for PNG) whatever was in memory before.
 _GDAL = {
     'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR',
     'GDAL_PAM_ENABLED': 'NO',
     'GDAL_ERROR_ON_LIBJPEG_WARNING': 'TRUE',
+    'GDAL_PNG_WHOLE_IMAGE_OPTIM': 'NO',
 }
 _FAILURES = (RasterioError, CPLE_BaseError, OSError, UnicodeError)
 MAX_VALUES = 2**28  # of one read: a file of 2 MB can declare an image of 260 GB
@@ -190,7 +192,7 @@ class FolderDataset:
                 with rasterio.open(path, driver=driver) as file:
                     yield file, self._layout(file, index)
             except _FAILURES as error:
-                raise BadSampleError(self.name(index), error) from error
+                raise BadSampleError(self.name(index), _reason(error, path)) from error
 
     def _layout(self, file: Any, index: int) -> tuple[int, ...]:
         facts = (file.count, file.descriptions, file.colorinterp, file.scales, file.offsets)
@@ -273,6 +275,12 @@ class FolderDataset:
         elif values.dtype.itemsize > 2 and kind != 'f':
             values = values.astype(np.float64)
         return Pixels(values, None if valid is None or valid.all() else valid)
+
+
+def _reason(error: BaseException, path: str) -> str:
+    """What GDAL says, without the path again; rasterio hides it behind "Read failed"."""
+    text = str(error.__cause__ or error).replace(path, '').removeprefix(os.path.basename(path))
+    return text.strip(': ') or type(error).__name__
 
 
 def _stored_mask(

@@ -69,13 +69,20 @@ class KeyedLoader(DataLoader[dict[str, Any]]):
         """Batches of this epoch that are not done yet; afterwards the next epoch is on."""
         sampler = self.keyed
         epoch, sampler.done = sampler.epoch, sampler.start
-        for batch in super().__iter__():
-            source, skipped = batch.pop('skipped')
-            for name, reason in skipped:
-                self.bad[source].add(name, reason)
-            self.dropped += batch.pop('dropped')
-            sampler.done += 1
-            yield batch
+        batches = super().__iter__()
+        try:
+            for batch in batches:
+                source, skipped = batch.pop('skipped')
+                for name, reason in skipped:
+                    self.bad[source].add(name, reason)
+                self.dropped += batch.pop('dropped')
+                sampler.done += 1
+                if sampler.done == len(sampler):
+                    next(batches, None)  # Lightning never asks for more: let the workers end
+                yield batch
+        finally:
+            # Otherwise the garbage collector ends them some time later, which takes 5 s a worker.
+            getattr(batches, '_shutdown_workers', int)()
         if sampler.done == len(sampler):
             sampler.set_epoch(epoch + 1)
 
