@@ -23,6 +23,7 @@ REQUIRED = {
     'lightning': 'lightning',
     'kornia': 'kornia',
     'rasterio': 'rasterio',
+    'torchmetrics': 'torchmetrics',
     'safetensors': 'safetensors',
     'requests': 'requests',
     'numpy': 'numpy',
