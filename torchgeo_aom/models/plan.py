@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..bands import Band, BandSpec, describe_bands, resolve_bands
+from ..bands import Band, BandSpec, describe_bands, list_presets, resolve_bands
 from ..errors import ConfigError, suggest
 from ..layers.pi_resize import kernel_loss, nearest_kernel
 from ..layers.tokenizer import Tokenizer, as_pair, checked_patch_size
@@ -78,7 +78,7 @@ def describe(
     model: str | AOM = 'aom_vitb',
     bands: BandSpec | None = None,
     size: int | Sequence[int] = 224,
-    patch_size: int | Sequence[int] = 16,
+    patch_size: int | Sequence[int] | None = None,
     batch_size: int = 1,
     dtype: str = 'float32',
 ) -> Plan:
@@ -89,10 +89,10 @@ def describe(
     moments of AdamW (training).
 
     Args:
-        model: name of a model, or a built one.
-        bands: bands of the image; those of a built model where not given.
+        model: name of a model, with or without a band preset as tag, or a built one.
+        bands: bands of the image; those of the model where not given, RGB where it has none.
         size: image size in px, or (height, width).
-        patch_size: patch size in px.
+        patch_size: patch size in px; that of a built model where not given, else 16.
         batch_size: images a batch.
         dtype: ``'float32'``, ``'bfloat16'``, ``'float16'`` or ``'float64'``.
 
@@ -100,8 +100,8 @@ def describe(
         The plan; ``print`` it for a table.
 
     Raises:
-        BandError: if a band is unknown, or none are given.
-        ConfigError: if the model or the dtype is unknown.
+        BandError: if a band is unknown.
+        ConfigError: if the model, its tag or the dtype is unknown.
         SizeError: if a size is impossible.
     """
     if dtype not in DTYPE_BYTES:
@@ -112,20 +112,25 @@ def describe(
         name, dim, depth = 'AOM', model.embed_dim, len(model.blocks)
         kernels, budget = model.patch_embed.kernel_sizes, model.patch_embed.max_tokens
         parameters = sum(p.numel() for p in model.parameters())
-        bands = model.bands if bands is None else bands
+        own: BandSpec = model.bands or list(range(model.patch_embed.in_chans))
+        patch_size = model.patch_embed.patch_size if patch_size is None else patch_size
     else:
-        name, kernels, budget = model.partition('.')[0], KERNEL_SIZES, 65536
+        (name, _, tag), kernels, budget = model.partition('.'), KERNEL_SIZES, 65536
         if name not in SIZES:
             raise ConfigError(
                 f'{model!r} is not an AOM model{suggest(name, SIZES)}. Known: {", ".join(SIZES)}.'
             )
+        presets = {preset.replace(':', '_'): preset for preset in list_presets()}
+        if tag and tag not in presets:
+            raise ConfigError(f'{tag!r} is not a band preset{suggest(tag, presets)}.')
+        own = presets.get(tag, 'rgb')
         dim, depth = SIZES[name]['embed_dim'], SIZES[name]['depth']
         block = (4 + 2 * MLP_RATIO) * dim * dim + (4 + MLP_RATIO + 1 + 4) * dim
         bank = sum(k * k * dim + dim for k in kernels)
         parameters = depth * block + bank + 2 * dim
-    resolved = resolve_bands(bands if bands is not None else 'rgb')
+    resolved = resolve_bands(own if bands is None else bands)
     image = as_pair(size, 'size')
-    patch = checked_patch_size(patch_size)
+    patch = checked_patch_size(16 if patch_size is None else patch_size)
     grid = Tokenizer.token_grid(image, patch)
     tokens = len(resolved) * grid[0] * grid[1]
     side = round((patch[0] * patch[1]) ** 0.5)
