@@ -7,6 +7,7 @@ checkpoint serves every tag. Registering twice changes nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from .weights import (
     AOMSmall_Weights,
     AOMTiny_Weights,
     default_weights,
+    find_weights,
     load_state,
 )
 
@@ -92,7 +94,7 @@ def check_name(name: str) -> str:
 
 def _create(
     variant: str,
-    weights: WeightsEnum | None,
+    weights: WeightsEnum | str | None,
     pretrained: bool,
     bands: BandSpec | None = None,
     in_chans: int | None = None,
@@ -111,7 +113,9 @@ def _create(
                 f'{variant!r} with bands=, or leave bands= out.'
             )
         bands = preset
-    if bands is None and in_chans is None and weights is not None:
+    if isinstance(weights, str) and not os.path.isfile(weights):
+        weights = find_weights(weights)
+    if bands is None and in_chans is None and isinstance(weights, WeightsEnum):
         bands = weights.meta['bands']
     if bands is not None:
         in_chans = len(resolve_bands(bands, channels=in_chans))
