@@ -362,16 +362,20 @@ class TestFit:
         with pytest.raises(DataError, match='collapsed'):
             fit(task, images, tmp_path, 4)
 
-    def test_stops_at_a_loss_that_is_no_number(self, images: Tensor, tmp_path: Path) -> None:
-        broken = images.clone()
-        broken[5, 2, 3, 3] = float('inf')  # in the second batch
+    @pytest.mark.parametrize('what', ['loss', 'pixels'])
+    def test_stops_at_what_is_no_number(self, images: Tensor, tmp_path: Path, what: str) -> None:
+        values = images.clone()
+        if what == 'pixels':
+            values[5, 2, 3, 3] = float('inf')  # in the second batch
+        else:
+            values[4:] *= 1e30  # finite, but not when squared
         task = tiny(base_lr=1e-3)
-        with pytest.raises(DataError, match='step 1 is not finite'):
-            fit(task, broken, tmp_path, 4)
+        with pytest.raises(DataError, match=f'{what} of step 1 is not finite'):
+            fit(task, values, tmp_path, 4)
         (path,) = tmp_path.glob('not_finite_step1_*.json')
         record = json.loads(path.read_text())
         assert record['samples'] == [4, 5, 6, 7]
-        assert record['samples_with_infinite_pixels'] == [5]
+        assert record['samples_with_infinite_pixels'] == ([5] if what == 'pixels' else [])
         assert all(p.isfinite().all() for p in task.parameters())
 
     def test_another_batch_size_than_promised_warns(self, images: Tensor, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch import Callback
 from torch import Tensor, distributed, nn
 
+from ..bands import resolve_bands
 from ..errors import AOMWarning, ConfigError, DataError, suggest
 from ..layers.masking import MASK_KINDS, visible_count
 from ..layers.tokenizer import checked_patch_size
@@ -28,25 +28,12 @@ from .pretrain_metrics import (
     reconstruction_figure,
     scale_similarity,
 )
-from .pretrain_step import MaskedScales, StepResult, world_size
+from .pretrain_step import MaskedScales, SaveOnTerm, StepResult, check_batch, world_size
 from .schedule import decay_groups, warmup_cosine
 
-__all__ = ('PretrainTask', 'SaveOnTerm')
+__all__ = ('PretrainTask',)
 
 VALIDATION_STEP = -1  # one mask a sample for the whole run, so that epochs compare
-
-
-class SaveOnTerm(Callback):
-    """Saves ``sigterm.ckpt`` when the run is asked to leave (SIGTERM); it then exits with 143."""
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Save after the step that was running."""
-        if isinstance(exception, SIGTERMException):
-            folder = getattr(trainer.checkpoint_callback, 'dirpath', None)
-            trainer.save_checkpoint(Path(folder or trainer.default_root_dir) / 'sigterm.ckpt')
-            exception.code = 143
 
 
 class PretrainTask(MaskedScales):
@@ -155,46 +142,48 @@ class PretrainTask(MaskedScales):
             ConfigError: if an option or a combination is impossible.
             SizeError: if a patch size is impossible.
         """
+        self.weights = weights
+        self.alarm = CollapseAlarm(collapse_std, collapse_steps, on_collapse)
+        self._codes: dict[str, list[float]] = {}
+        self._seen: dict[str, dict[str, Any]] = {}
+        self._images, self._since = 0, time.monotonic()
         super().__init__()
-        self.save_hyperparameters()
+
+    def configure_models(self) -> None:
+        """Build encoder, decoders and projection heads."""
         self._check_options()
         hparams = self.hparams
+        model, patch_sizes = hparams['model'], hparams['patch_sizes']
         if model not in SIZES:
             raise ConfigError(
                 f'model must be one of {", ".join(SIZES)}, got {model!r}{suggest(model, SIZES)}.'
             )
-        given = {'embed_dim': embed_dim, 'depth': depth, 'num_heads': num_heads}
+        given = {key: hparams[key] for key in ('embed_dim', 'depth', 'num_heads')}
         size: dict[str, Any] = {**SIZES[model]}
         size |= {k: v for k, v in given.items() if v is not None}
         self.encoder = AOM(
             patch_size=patch_sizes[0],
-            kernel_sizes=kernel_sizes,
-            bands=bands,
-            channel_encoding=channel_encoding,
-            max_tokens=max_tokens,
+            kernel_sizes=hparams['kernel_sizes'],
+            bands=hparams['bands'],
+            channel_encoding=hparams['channel_encoding'],
+            max_tokens=hparams['max_tokens'],
             **size,
         )
         width = size['embed_dim']
         names = [str(p) for p in sorted(patch_sizes)]
+        decoder = [hparams[f'decoder_{key}'] for key in ('width', 'depth', 'heads')]
+        head = {'dim': hparams['projector_dim'], 'norm': hparams['projector_norm']}
         self.decoders = nn.ModuleDict(
-            {p: Decoder(int(p), width, decoder_width, decoder_depth, decoder_heads) for p in names}
-            if recon_weight
-            else {}
+            {p: Decoder(int(p), width, *decoder) for p in names} if hparams['recon_weight'] else {}
         )
         self.projectors = nn.ModuleDict(
-            {p: ProjectionHead(width, dim=projector_dim, norm=projector_norm) for p in names}
-            if align_weight
-            else {}
+            {p: ProjectionHead(width, **head) for p in names} if hparams['align_weight'] else {}
         )
-        if weights is not None:
-            load_state(self.encoder, weights)
-        self.encoder.set_grad_checkpointing(grad_checkpointing)
-        for decoder in self.decoders.values():
-            decoder.grad_checkpointing = grad_checkpointing  # type: ignore[assignment]
-        self.alarm = CollapseAlarm(collapse_std, collapse_steps, hparams['on_collapse'])
-        self._codes: dict[tuple[str, ...], list[float]] = {}
-        self._seen: dict[str, dict[str, Any]] = {}
-        self._images, self._since = 0, time.monotonic()
+        if self.weights is not None:
+            load_state(self.encoder, self.weights)
+        self.encoder.set_grad_checkpointing(hparams['grad_checkpointing'])
+        for module in self.decoders.values():
+            module.grad_checkpointing = hparams['grad_checkpointing']
 
     def _check_options(self) -> None:
         options = self.hparams
@@ -240,8 +229,9 @@ class PretrainTask(MaskedScales):
         """
         step = self.global_step
         detail = step % self.hparams['metrics_every'] == 0
+        self._stop_if_not_finite(check_batch(batch)[0].sum(), 'sum of the pixels', batch, step)
         result = self.losses(batch, step, detail)
-        self._stop_if_not_finite(result, batch, step)
+        self._stop_if_not_finite(result.loss.detach(), 'loss', batch, step)
         spread = float(embedding_std(result.features[0]))
         if result.features.shape[1] > 1:
             self.alarm.update(spread, step)
@@ -265,8 +255,8 @@ class PretrainTask(MaskedScales):
             values[f'train/recon/{size}px'] = float(loss)
         if result.per_band.shape[1]:
             means = result.per_band.mean(0).tolist()
-            for band, value in zip(batch['bands'], means, strict=True):
-                values[f'train/recon/{source}/{band}'] = value
+            for band, value in zip(resolve_bands(list(batch['bands'])), means, strict=True):
+                values[f'train/recon/{source}/{band.label}'] = value
         for size, features in zip(result.sizes, result.features, strict=True):
             values[f'train/rank_me/{size}px'] = float(rank_me(features.cpu()))
         if len(result.projections) > 1:
@@ -293,41 +283,43 @@ class PretrainTask(MaskedScales):
                 stacklevel=2,
             )
 
-    def _stop_if_not_finite(self, result: StepResult, batch: Mapping[str, Any], step: int) -> None:
+    def _stop_if_not_finite(
+        self, value: Tensor, what: str, batch: Mapping[str, Any], step: int
+    ) -> None:
         """Stop all processes before the weights take a loss that is no number."""
-        bad = (~result.loss.detach().isfinite()).float()
+        bad = (~value.isfinite()).float()
         if world_size() > 1:
             distributed.all_reduce(bad, op=distributed.ReduceOp.MAX)
         if not bad:
             return
         names = batch.get('name') or [int(key) for key in batch['key']]
-        infinite = (~batch['image'].isfinite()).flatten(1).any(1).tolist()
+        infinite = (~check_batch(batch)[0].isfinite()).flatten(1).any(1).tolist()
         record = {
             'step': step,
             'source': batch.get('source'),
             'bands': list(batch['bands']),
             'samples': list(names),
             'samples_with_infinite_pixels': [n for n, b in zip(names, infinite, strict=True) if b],
-            'reconstruction': [repr(float(value)) for value in result.reconstruction],
-            'alignment': repr(float(result.alignment)),
+            what: repr(float(value)),
         }
         folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f'not_finite_step{step}_rank{self.global_rank}.json'
         path.write_text(json.dumps(record, indent=1), encoding='utf-8')
         raise DataError(
-            f'The loss of step {step} is not finite (reconstruction {record["reconstruction"]}, '
-            f'alignment {record["alignment"]}); the samples are listed in {path}. Weights are '
-            'those before this step. Leave out broken samples, or lower the learning rate.'
+            f'The {what} of step {step} is not finite; the samples are listed in {path}. The '
+            'weights are those before this step. Leave out broken samples (pixels), or lower the '
+            'learning rate (loss).'
         )
 
     def _log_figure(self, batch: Mapping[str, Any], step: int, patch_size: int) -> None:
         first = {k: v[:1] if k in ('image', 'valid', 'key') else v for k, v in batch.items()}
         predicted, masked = self.predict_masked(first, step, patch_size)
         valid = first['valid'][0] if first.get('valid') is not None else None
+        names = [band.label for band in resolve_bands(list(batch['bands']))]
         title = f'{batch.get("source", "")} {int(first["key"][0])}, {patch_size} px'
         figure = reconstruction_figure(
-            first['image'][0], predicted[0], masked[0], list(batch['bands']), valid, title
+            first['image'][0], predicted[0], masked[0], names, valid, title
         )
         for logger in self.loggers:
             add = getattr(getattr(logger, 'experiment', None), 'add_figure', None)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -22,7 +24,22 @@ from ..models.aom import AOM
 from ..models.decoder import unpatchify
 from .schedule import scales_of_step
 
-__all__ = ('MaskedScales', 'StepResult', 'gather_images', 'world_size')
+if TYPE_CHECKING:
+    from torchgeo.trainers import BaseTask
+else:
+    try:  # TorchGeo 0.10: torchgeo.trainers is a deprecated alias
+        from torchgeo.tasks import BaseTask
+    except ModuleNotFoundError:
+        from torchgeo.trainers import BaseTask
+
+__all__ = (
+    'MaskedScales',
+    'SaveOnTerm',
+    'StepResult',
+    'check_batch',
+    'gather_images',
+    'world_size',
+)
 
 
 def world_size() -> int:
@@ -102,7 +119,20 @@ def check_batch(batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
     return image.masked_fill(~valid, 0), valid
 
 
-class MaskedScales(LightningModule):
+class SaveOnTerm(Callback):
+    """Saves ``sigterm.ckpt`` when the run is asked to leave (SIGTERM); it then exits with 143."""
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Save after the step that was running."""
+        if isinstance(exception, SIGTERMException):
+            folder = getattr(trainer.checkpoint_callback, 'dirpath', None)
+            trainer.save_checkpoint(Path(folder or trainer.default_root_dir) / 'sigterm.ckpt')
+            exception.code = 143
+
+
+class MaskedScales(BaseTask):
     """Encoder, decoders and projection heads, and what a batch costs.
 
     A batch is a mapping with ``image`` (B, C, H, W), normalised; ``valid``, bool of the same shape,
@@ -113,11 +143,16 @@ class MaskedScales(LightningModule):
     encoder: AOM
     decoders: nn.ModuleDict
     projectors: nn.ModuleDict
-    _codes: dict[tuple[str, ...], list[float]]
+    _codes: dict[str, list[float]]
 
-    def codes(self, bands: Sequence[str]) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Image features of the encoder; arguments as of :meth:`AOM.forward`."""
+        feature: Tensor = self.encoder(*args, **kwargs)
+        return feature
+
+    def codes(self, bands: Sequence[Any]) -> Tensor:
         """What the channel encoding of each band is the sinusoid of, of shape (C,)."""
-        key = tuple(bands)
+        key = repr(list(bands))  # a spec may be a mapping
         if key not in self._codes:
             encoding = self.encoder.patch_embed.channel_encoding
             self._codes[key] = band_codes(resolve_bands(list(bands)), encoding)
@@ -300,8 +335,8 @@ class MaskedScales(LightningModule):
     def reconstruct(
         self,
         image: Tensor,
-        bands: Sequence[str],
-        missing: Sequence[str],
+        bands: Sequence[Any],
+        missing: Sequence[Any],
         patch_size: int | None = None,
     ) -> Tensor:
         """Predict bands that an image lacks from those that it has.
