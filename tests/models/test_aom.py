@@ -25,7 +25,7 @@ from common import (
 from safetensors.torch import load_file
 
 from torchgeo_aom import AOM, collate_bands
-from torchgeo_aom.errors import BandError, ConfigError, InputError, SizeError
+from torchgeo_aom.errors import BandError, BandWarning, ConfigError, InputError, SizeError
 from torchgeo_aom.models.aom import SIZES, pyramid_blocks
 
 GOLDEN = Path(__file__).parent / 'golden'
@@ -286,14 +286,28 @@ def test_padding_is_zeros_at_the_right_and_bottom(height: int, patch: int) -> No
     close(model(padded, patch_size=patch), model(x, patch_size=patch), 1e-6)
 
 
-def test_nan_pixel_stays_in_its_sample() -> None:
-    model = tiny()
+@pytest.mark.parametrize('broken', [float('nan'), float('inf'), float('-inf')])
+def test_broken_pixels_are_refused(broken: float) -> None:
     x = image(batch=3)
-    expected = model(x)
-    x[1, 0, 0, 0] = float('nan')
-    output = model(x)
-    close(output[[0, 2]], expected[[0, 2]])
-    assert output[1].isnan().all()
+    x[1, 0, 0, 0] = broken
+    with pytest.raises(InputError, match='nodata_fill'):
+        tiny()(x)
+
+
+def test_arrays_are_refused() -> None:
+    with pytest.raises(InputError, match='ndarray'):
+        tiny()(image().numpy())
+
+
+def test_tensor_of_micrometers_is_noticed() -> None:
+    model, x = tiny(), image()[:, :3]
+    with pytest.warns(BandWarning, match='wavelengths in um'):
+        model(x, bands=torch.tensor([0.665, 0.56, 0.49]))
+
+
+def test_too_many_positions() -> None:
+    with pytest.raises(BandError, match='wavelengths'):
+        AOM(embed_dim=24, depth=2, num_heads=3, in_chans=150)
 
 
 def test_load_under_another_default_dtype_and_deepcopied_bank() -> None:

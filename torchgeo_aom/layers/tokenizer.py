@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-import numpy as np
 import torch
 from timm.models import register_notrace_module
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..bands import Band, BandSpec, index_to_wavelength, resolve_bands
-from ..errors import BandError, ConfigError, InputError, SizeError
+from ..errors import BandError, ConfigError
+from .checks import as_pair, check_codes, check_finite, check_tokens, check_type, checked_patch_size
 from .encodings import grid_encoding, interpolate_grid, sinusoid
 from .pi_resize import nearest_kernel, pi_matrices, pi_resize
 
@@ -26,62 +26,7 @@ __all__ = ('POSITION_GRID', 'Tokenizer', 'as_pair', 'band_codes', 'checked_patch
 # The position table has the grid of the usual ViT input (224 px, patch 16), whatever the image
 # size: one checkpoint must give one answer, not one for each ``img_size`` of a constructor.
 POSITION_GRID = (14, 14)
-MAX_PATCH_SIZE = 128
-# Looked up, since that makes a patch size a constant of a compiled graph: one graph for each size.
-PATCH_SIZES = {size: size for size in range(1, MAX_PATCH_SIZE + 1)}
-# What tensors of band codes may hold: (lowest, highest, name).
-CODE_RANGES = {
-    'index': (-1, 99, 'channel indices'),
-    'wavelength': (300, 15000, 'wavelengths in nm'),
-}
-
-
-def as_pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
-    """Read a size given as one number or as (height, width).
-
-    Args:
-        value: positive integer or two of them.
-        what: name of the argument, for the error message.
-
-    Returns:
-        (height, width).
-
-    Raises:
-        SizeError: if it is not one or two positive integers.
-    """
-    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if len(pair) != 2 or not all(
-        isinstance(side, int | np.integer | torch.SymInt)
-        and not isinstance(side, bool)
-        and side > 0
-        for side in pair
-    ):
-        raise SizeError(
-            f'{what} must be a positive integer or (height, width) in px, got {value!r}; '
-            f'give for example {what}=16.'
-        )
-    return pair
-
-
-def checked_patch_size(patch_size: int | Sequence[int]) -> tuple[int, int]:
-    """Patch size as (height, width).
-
-    Args:
-        patch_size: patch size in px, one number or two.
-
-    Returns:
-        (height, width).
-
-    Raises:
-        SizeError: if it is not 1 to 128 px.
-    """
-    pair = as_pair(patch_size, 'patch_size')
-    if max(pair) > MAX_PATCH_SIZE:
-        raise SizeError(
-            f'patch_size must be 1 to {MAX_PATCH_SIZE} px, got {patch_size}; larger patches leave '
-            'the kernel bank too far behind.'
-        )
-    return PATCH_SIZES[pair[0]], PATCH_SIZES[pair[1]]
+MAX_POSITIONS = 100
 
 
 def band_codes(bands: Sequence[Band], encoding: str) -> list[float]:
@@ -92,7 +37,7 @@ def band_codes(bands: Sequence[Band], encoding: str) -> list[float]:
         encoding: ``'index'`` (the paper) or ``'wavelength'`` (Table 5 of the paper).
 
     Returns:
-        Channel indices, or centre wavelengths in nm.
+        Channel indices, or center wavelengths in nm.
 
     Raises:
         BandError: if a wavelength is needed and a band has none.
@@ -104,7 +49,7 @@ def band_codes(bands: Sequence[Band], encoding: str) -> list[float]:
         wavelength_um = band.wavelength_um or index_to_wavelength(band.index)
         if wavelength_um is None:
             raise BandError(
-                f'Band {band.label!r} has no centre wavelength, which '
+                f'Band {band.label!r} has no center wavelength, which '
                 "channel_encoding='wavelength' needs; name the band by its wavelength or use "
                 "channel_encoding='index'."
             )
@@ -195,8 +140,11 @@ class Tokenizer(nn.Module):
             in_chans: number of channels, or None for the number of bands (3 without bands).
             dates: also accept several dates of the same bands, stacked as channels.
         """
-        if in_chans is not None and in_chans < 1:
-            raise BandError(f'in_chans must be at least 1, got {in_chans}; leave it out for 3.')
+        if in_chans is not None and not 1 <= in_chans <= (MAX_POSITIONS if bands is None else 1e9):
+            raise BandError(
+                f'in_chans must be 1 to {MAX_POSITIONS} where no bands are named, got {in_chans}; '
+                'name the bands, e.g. by their wavelengths: bands=[0.41, 0.42, ...].'
+            )
         self.bands: tuple[Band, ...] | None = None
         if bands is not None:
             self.bands = resolve_bands(bands)
@@ -291,37 +239,11 @@ class Tokenizer(nn.Module):
         present = ~codes.isnan()
         valid: Tensor | None = present if bands.ndim == 2 else None
         if given and not (codes.is_meta or torch.compiler.is_compiling()):
-            if not (present.any(-1) if bands.ndim == 2 else present).all():
-                raise BandError(
-                    'Every sample needs at least one band, and NaN (no band) is allowed only in '
-                    f'indices of shape (B, C); got {bands.tolist()}.'
-                )
-            low, high, what = CODE_RANGES[self.channel_encoding]
-            if not ((codes >= low) & (codes <= high) | ~present).all():
-                raise BandError(
-                    f"With channel_encoding='{self.channel_encoding}' a tensor of bands holds "
-                    f'{what} from {low} to {high}, got {bands.tolist()}; names, wavelengths and '
-                    'indices in a list are told apart by themselves.'
-                )
+            check_codes(codes, present, self.channel_encoding)
             if valid is not None and valid.all():
                 valid = None  # keeps attention on its fastest, unmasked path
         encoding = sinusoid(codes.nan_to_num(0.0), self.embed_dim)
         return encoding.reshape(-1, channels, self.embed_dim), valid
-
-    def _check(self, x: Tensor, grid: tuple[int, int], patch_size: tuple[int, int]) -> None:
-        if not x.is_floating_point():
-            raise InputError(
-                f'The image has dtype {x.dtype}, but AOM expects normalised floats; apply '
-                'torchgeo_aom.transforms.Normalize with the bands and the unit of the product.'
-            )
-        tokens = x.shape[1] * grid[0] * grid[1]
-        if not torch.compiler.is_compiling() and tokens > self.max_tokens:
-            raise SizeError(
-                f'{x.shape[1]} bands of {x.shape[2]} x {x.shape[3]} px at patch size '
-                f'{patch_size[0]} x {patch_size[1]} make {tokens:,} tokens an image, more than '
-                f'max_tokens={self.max_tokens:,}. Use a larger patch size, smaller chips or fewer '
-                'bands, or raise max_tokens if the memory is there (see torchgeo-aom plan).'
-            )
 
     def forward(
         self,
@@ -332,11 +254,11 @@ class Tokenizer(nn.Module):
         """Turn images into tokens.
 
         Images whose size is not a multiple of the patch size are padded with zeros (the mean of a
-        normalised band) at the right and the bottom by less than one patch, so every token holds
+        normalized band) at the right and the bottom by less than one patch, so every token holds
         real pixels.
 
         Args:
-            x: normalised images of shape (B, C, H, W), floating point.
+            x: normalized images of shape (B, C, H, W), floating point.
             bands: bands of the channels: names, wavelengths or indices (see
                 :func:`torchgeo_aom.bands.resolve_bands`), or a float tensor of channel indices of
                 shape (C,) or, where samples have different bands, (B, C) with NaN for channels that
@@ -352,18 +274,15 @@ class Tokenizer(nn.Module):
             InputError: if the image is not a floating-point tensor of four dimensions.
             SizeError: if the patch size is impossible or the token budget is exceeded.
         """
-        if x.ndim != 4 or 0 in x.shape[1:]:
-            raise InputError(
-                f'AOM takes images of shape (B, C, H, W) with at least one channel and pixel, got '
-                f'{tuple(x.shape)}.'
-            )
+        check_type(x)
         size = self.checked_patch_size(patch_size)
         grid = self.token_grid((x.shape[2], x.shape[3]), size)
-        self._check(x, grid, size)
+        check_tokens(x, grid, size, self.max_tokens)
         channel, valid = self._codes(bands, x)
         if valid is not None:
             # A channel that does not exist may hold anything, and NaN would get past attention.
             x = x.masked_fill(~valid[:, :, None, None], 0)
+        check_finite(x)
         weight, bias = self.kernel(size)
         # One matrix product over patches: several times faster than a one-channel convolution.
         x = F.pad(x.to(weight.dtype), (0, -x.shape[3] % size[1], 0, -x.shape[2] % size[0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.models._features import feature_take_indices
@@ -135,6 +135,7 @@ class AOM(Backbone):
             img_size, patch_size, kernel_sizes, in_chans, bands, embed_dim, channel_encoding,
             max_tokens,
         )  # fmt: skip
+        norm_layer = cast('type[nn.Module]', partial(nn.LayerNorm, eps=NORM_EPS))
         self.blocks = nn.ModuleList(
             Block(
                 embed_dim,
@@ -145,7 +146,7 @@ class AOM(Backbone):
                 proj_drop=proj_drop_rate,
                 attn_drop=attn_drop_rate,
                 drop_path=drop_path_rate * i / max(depth - 1, 1),
-                norm_layer=partial(nn.LayerNorm, eps=NORM_EPS),
+                norm_layer=norm_layer,
             )
             for i in range(depth)
         )

@@ -1,0 +1,153 @@
+"""Checks of what a user hands to the encoder: made once, where it comes in."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import BandError, BandWarning, InputError, SizeError
+
+__all__ = (
+    'as_pair',
+    'check_codes',
+    'check_finite',
+    'check_tokens',
+    'check_type',
+    'checked_patch_size',
+)
+
+MAX_PATCH_SIZE = 128
+# Looked up, since that makes a patch size a constant of a compiled graph: one graph for each size.
+PATCH_SIZES = {size: size for size in range(1, MAX_PATCH_SIZE + 1)}
+# What tensors of band codes may hold: (lowest, highest, name).
+CODE_RANGES = {
+    'index': (-1, 99, 'channel indices'),
+    'wavelength': (300, 15000, 'wavelengths in nm'),
+}
+
+
+def as_pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
+    """Read a size given as one number or as (height, width).
+
+    Args:
+        value: positive integer or two of them.
+        what: name of the argument, for the error message.
+
+    Returns:
+        (height, width).
+
+    Raises:
+        SizeError: if it is not one or two positive integers.
+    """
+    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
+    if len(pair) != 2 or not all(
+        isinstance(side, int | np.integer | torch.SymInt)
+        and not isinstance(side, bool)
+        and side > 0
+        for side in pair
+    ):
+        raise SizeError(
+            f'{what} must be a positive integer or (height, width) in px, got {value!r}; '
+            f'give for example {what}=16.'
+        )
+    return pair
+
+
+def checked_patch_size(patch_size: int | Sequence[int]) -> tuple[int, int]:
+    """Patch size as (height, width).
+
+    Args:
+        patch_size: patch size in px, one number or two.
+
+    Returns:
+        (height, width).
+
+    Raises:
+        SizeError: if it is not 1 to 128 px.
+    """
+    pair = as_pair(patch_size, 'patch_size')
+    if max(pair) > MAX_PATCH_SIZE:
+        raise SizeError(
+            f'patch_size must be 1 to {MAX_PATCH_SIZE} px, got {patch_size}; larger patches leave '
+            'the kernel bank too far behind.'
+        )
+    return PATCH_SIZES[pair[0]], PATCH_SIZES[pair[1]]
+
+
+def check_type(x: Tensor) -> None:
+    """Raise InputError unless *x* is a floating-point tensor of shape (B, C, H, W)."""
+    if not isinstance(x, Tensor) or x.ndim != 4 or 0 in x.shape[1:]:
+        given = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise InputError(
+            'AOM takes a tensor of images of shape (B, C, H, W) with at least one channel and '
+            f'pixel, got {given}.'
+        )
+    if not x.is_floating_point():
+        raise InputError(
+            f'The image has dtype {x.dtype}, but AOM expects normalized floats; apply '
+            'torchgeo_aom.transforms.Normalize with the bands and the unit of the product.'
+        )
+
+
+def check_tokens(
+    x: Tensor, grid: tuple[int, int], patch_size: tuple[int, int], max_tokens: int
+) -> None:
+    """Raise SizeError if an image makes more tokens than the budget allows."""
+    tokens = x.shape[1] * grid[0] * grid[1]
+    if not torch.compiler.is_compiling() and tokens > max_tokens:
+        raise SizeError(
+            f'{x.shape[1]} bands of {x.shape[2]} x {x.shape[3]} px at patch size '
+            f'{patch_size[0]} x {patch_size[1]} make {tokens:,} tokens an image, more than '
+            f'max_tokens={max_tokens:,}. Use a larger patch size, smaller chips or fewer bands, or '
+            'raise max_tokens if the memory is there (see torchgeo-aom plan).'
+        )
+
+
+def check_finite(x: Tensor) -> None:
+    """Raise InputError if a pixel is NaN or infinite; compiled graphs do without."""
+    if not torch.compiler.is_compiling() and not x.is_meta and not x.isfinite().all():
+        raise InputError(
+            'The image has NaN or infinite pixels, which would make the whole output NaN; fill '
+            'them with torchgeo_aom.transforms.Normalize(..., nodata_fill=True), or leave out the '
+            'bands or the images.'
+        )
+
+
+def check_codes(codes: Tensor, present: Tensor, encoding: str) -> None:
+    """Check a tensor of band codes.
+
+    Args:
+        codes: codes of shape (C,) or (B, C), NaN for no band.
+        present: where they are not NaN.
+        encoding: ``'index'`` or ``'wavelength'``.
+
+    Raises:
+        BandError: if a sample has no band, or a code is out of range.
+
+    Warns:
+        BandWarning: if channel indices look like wavelengths in um.
+    """
+    if not (present.any(-1) if codes.ndim == 2 else present).all():
+        raise BandError(
+            'Every sample needs at least one band, and NaN (no band) is allowed only in indices of '
+            f'shape (B, C); got {codes.tolist()}.'
+        )
+    low, high, what = CODE_RANGES[encoding]
+    known = codes[present]
+    if not ((known >= low) & (known <= high)).all():
+        raise BandError(
+            f"With channel_encoding='{encoding}' a tensor of bands holds {what} from {low} to "
+            f'{high}, got {codes.tolist()}; names, wavelengths and indices in a list are told '
+            'apart by themselves.'
+        )
+    if encoding == 'index' and ((known > 0.3) & (known < 2.6) & (known % 1 != 0)).all():
+        warnings.warn(
+            f'The tensor of bands {codes.tolist()} is taken as channel indices, but looks like '
+            'wavelengths in um; give those as a list of floats.',
+            BandWarning,
+            stacklevel=4,
+        )
