@@ -521,6 +521,55 @@ class TestLoadState:
         assert torch.equal(task.model.encoder.blocks[11].mlp.fc2.weight, kernel)
 
 
+class TestBuilders:
+    @pytest.mark.parametrize('form', ['pretrained', 'true', 'member', 'name', 'path', 'text'])
+    def test_bands_of_the_weights(
+        self, form: str, tiny_file: Path, tiny: AOM, recwarn: Any
+    ) -> None:
+        """Channels of a model without bands= are those that the weights were trained with."""
+        import timm
+
+        member = register_weights('MY_RUN', tiny_file, default=True)
+        given: dict[str, Any] = {
+            'pretrained': {'pretrained': True}, 'true': {'weights': True},
+            'member': {'weights': member}, 'name': {'weights': str(member)},
+            'path': {'weights': tiny_file}, 'text': {'weights': str(tiny_file)},
+        }[form]  # fmt: skip
+        for build in (timm.create_model, lambda name, **kwargs: BUILDERS[name][0](**kwargs)):
+            model = build('aom_vitt', kernel_sizes=(8, 16), **given)
+            assert model.bands == tiny.bands
+            assert model.patch_embed.channel_index.tolist() == [3, 2, 1]
+            assert same(dict(model.state_dict()), dict(tiny.state_dict()))
+        assert not [w for w in recwarn if w.category is BandWarning]
+
+    def test_bands_of_the_caller_go_first(self, tiny_file: Path) -> None:
+        import timm
+
+        register_weights('MY_RUN', tiny_file, default=True)
+        options: dict[str, Any] = {'pretrained': True, 'kernel_sizes': (8, 16)}
+        model = timm.create_model('aom_vitt', bands='naip', **options)
+        assert [band.sensor for band in model.bands] == ['naip'] * 4
+        with pytest.warns(BandWarning, match='give bands='):
+            assert timm.create_model('aom_vitt', in_chans=2, **options).bands is None
+
+    @pytest.mark.parametrize(
+        ('weights', 'error', 'match'),
+        [
+            (7, ConfigError, r'weights=7 \(int\).*AOMTiny_Weights.*True for the default'),
+            (ResNet18_Weights.IMAGENET1K_V1, ConfigError, r'ResNet18.*member of AOMTiny_Weights'),
+            ('', ConfigError, 'neither a file nor known weights'),
+            ('AOMTiny_Weights.NO', ConfigError, 'neither a file nor known weights'),
+            ('no.safetensors', CheckpointError, 'does not exist'),
+            (True, CheckpointError, 'no published weights'),
+        ],
+    )
+    def test_other_values_are_refused(
+        self, weights: Any, error: type[Exception], match: str
+    ) -> None:
+        with pytest.raises(error, match=match):
+            BUILDERS['aom_vitt'][0](weights=weights)
+
+
 class TestLoadBackbone:
     def test_everything_from_the_file(self, tmp_path: Path) -> None:
         model = nano(bands=['sentinel2:B8A', 0.61], channel_encoding='wavelength')

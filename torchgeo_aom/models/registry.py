@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import timm
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -24,12 +24,16 @@ from .weights import (
     AOMLarge_Weights,
     AOMSmall_Weights,
     AOMTiny_Weights,
-    default_weights,
-    find_weights,
+    AOMWeights,
+    as_source,
     load_state,
+    read_source,
 )
 
 __all__ = ('aom_vitb', 'aom_vitl', 'aom_vits', 'aom_vitt', 'check_name', 'preset_tags', 'register')
+
+
+BuilderWeights: TypeAlias = AOMWeights | str | os.PathLike[str] | bool
 
 
 def preset_tags() -> dict[str, str]:
@@ -94,7 +98,7 @@ def check_name(name: str) -> str:
 
 def _create(
     variant: str,
-    weights: WeightsEnum | str | None,
+    weights: BuilderWeights | None,
     pretrained: bool,
     bands: BandSpec | None = None,
     in_chans: int | None = None,
@@ -113,16 +117,20 @@ def _create(
                 f'{variant!r} with bands=, or leave bands= out.'
             )
         bands = preset
-    if isinstance(weights, str) and not os.path.isfile(weights):
-        weights = find_weights(weights)
-    if bands is None and in_chans is None and isinstance(weights, WeightsEnum):
-        bands = weights.meta['bands']
+    # Files and hubs named by the caller are timm's to load, our own weights are ours.
+    by_timm = isinstance(pretrained_cfg, dict) or bool(pretrained_cfg_overlay)
+    if weights is None or weights is False:
+        weights = pretrained and not by_timm
+    source = as_source(weights, variant)
+    state_dict = None
+    if source is not None:
+        state_dict, facts = read_source(source)
+        if bands is None and in_chans is None:
+            bands = facts.get('bands')
     if bands is not None:
         in_chans = len(resolve_bands(bands, channels=in_chans))
 
     depth = kwargs.get('depth', SIZES[variant]['depth'])
-    # Files and hubs named by the caller are timm's to load, our own weights are ours.
-    by_timm = isinstance(pretrained_cfg, dict) or bool(pretrained_cfg_overlay)
     options: dict[str, Any] = {**SIZES[variant], **kwargs}
     if in_chans is not None:
         options['in_chans'] = in_chans
@@ -137,34 +145,38 @@ def _create(
         bands=bands,
         **options,
     )
-    if pretrained and not by_timm and weights is None:
-        weights = default_weights(variant)
-    if weights is not None:
-        load_state(getattr(model, 'model', model), weights)
+    if state_dict is not None:
+        load_state(getattr(model, 'model', model), state_dict)
     return model
 
 
 def aom_vitt(
-    weights: AOMTiny_Weights | None = None, pretrained: bool = False, **kwargs: Any
+    weights: BuilderWeights | None = None, pretrained: bool = False, **kwargs: Any
 ) -> nn.Module:
     """AOM with a ViT-Ti encoder (192 wide, 12 deep, 3 heads).
 
     .. versionadded:: 0.1
 
     Args:
-        weights: pretrained weights.
+        weights: pretrained weights: a member of :class:`AOMTiny_Weights`, its full name, the path
+            of a weights file or checkpoint, or True for the default ones. The model gets their
+            bands where neither *bands* nor *in_chans* is given.
         pretrained: load the default weights of this size, if there are any.
         **kwargs: arguments of :class:`~torchgeo_aom.models.aom.AOM` such as ``bands``,
             ``patch_size`` and ``num_classes``, and of timm's builder such as ``features_only``.
 
     Returns:
         The model.
+
+    Raises:
+        CheckpointError: if there are no such weights, or they do not fit.
+        ConfigError: if *weights* is something else or an option is unknown.
     """
     return _create('aom_vitt', weights, pretrained, **kwargs)
 
 
 def aom_vits(
-    weights: AOMSmall_Weights | None = None, pretrained: bool = False, **kwargs: Any
+    weights: BuilderWeights | None = None, pretrained: bool = False, **kwargs: Any
 ) -> nn.Module:
     """AOM with a ViT-S encoder (384 wide, 12 deep, 6 heads); see :func:`aom_vitt`.
 
@@ -174,7 +186,7 @@ def aom_vits(
 
 
 def aom_vitb(
-    weights: AOMBase_Weights | None = None, pretrained: bool = False, **kwargs: Any
+    weights: BuilderWeights | None = None, pretrained: bool = False, **kwargs: Any
 ) -> nn.Module:
     """AOM with a ViT-B encoder (768 wide, 12 deep, 12 heads), the paper's; see :func:`aom_vitt`.
 
@@ -184,7 +196,7 @@ def aom_vitb(
 
 
 def aom_vitl(
-    weights: AOMLarge_Weights | None = None, pretrained: bool = False, **kwargs: Any
+    weights: BuilderWeights | None = None, pretrained: bool = False, **kwargs: Any
 ) -> nn.Module:
     """AOM with a ViT-L encoder (1024 wide, 24 deep, 16 heads); see :func:`aom_vitt`.
 

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from ..bands import BandSpec
 from ..errors import CheckpointError, ConfigError, suggest
 from .aom import AOM, SIZES
-from .checkpoint import export_checkpoint, file_sha256, load_into, read_state_dict, save_weights
+from .checkpoint import (
+    PICKLES,
+    export_checkpoint,
+    file_sha256,
+    load_into,
+    read_state_dict,
+    save_weights,
+)
 from .loading import FACTS, LoadReport, check_facts, strip_prefix, warn_positional
 from .weights_enum import (
     ENUMS,
@@ -36,11 +43,13 @@ __all__ = (
     'AOMSmall_Weights',
     'AOMTiny_Weights',
     'AOMWeights',
+    'as_source',
     'default_weights',
     'export_checkpoint',
     'find_weights',
     'load_backbone',
     'load_state',
+    'read_source',
     'register_weights',
     'save_weights',
     'validate_meta',
@@ -153,8 +162,20 @@ def default_weights(model: str) -> AOMWeights:
 Source: TypeAlias = str | os.PathLike[str] | AOMWeights | Mapping[str, Tensor]
 
 
-def _read(source: Source) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Parameters of a backbone with its own names, and what is known of its model."""
+def read_source(source: Source) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Parameters of a backbone with its own names, and what is known of its model.
+
+    Args:
+        source: see :func:`load_state`.
+
+    Returns:
+        The parameters, which :func:`load_state` takes without reading the file again, and facts
+        such as ``bands``, ``num_heads`` and ``channel_encoding`` where they are known.
+
+    Raises:
+        CheckpointError: if the file cannot be read.
+        ConfigError: if a name is unknown.
+    """
     if isinstance(source, str) and re.match(r'\w+_Weights\.', source):
         source = find_weights(source)
     if isinstance(source, AOMWeights):
@@ -166,7 +187,43 @@ def _read(source: Source) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return own, dict(own._metadata[''].get(FACTS, {}))  # type: ignore[attr-defined]
     state_dict, metadata = read_state_dict(source)
     own = strip_prefix(state_dict, head=True)
-    return own, facts_of(metadata, own)
+    facts = facts_of(metadata, own)
+    own._metadata[''][FACTS] = facts  # type: ignore[attr-defined]
+    return own, facts
+
+
+def as_source(weights: object, model: str) -> AOMWeights | Path | None:
+    """What a user gives as ``weights=``: a member, its name, True for the default, or a path.
+
+    Args:
+        weights: the value given.
+        model: name of the model.
+
+    Returns:
+        The member or the path of a file; None where no weights are wanted.
+
+    Raises:
+        CheckpointError: if there are no default weights.
+        ConfigError: if it is something else, or an unknown name.
+    """
+    if weights is None or weights is False:
+        return None
+    if weights is True:
+        return default_weights(model)
+    if isinstance(weights, AOMWeights):
+        return weights
+    if isinstance(weights, str | os.PathLike):
+        path = Path(weights).expanduser()
+        # What looks like a file is one, also if it is not there: reading it says so.
+        if path.is_file() or path.suffix in ('.safetensors', *PICKLES):
+            return path
+        return find_weights(os.fspath(weights))
+    cls = enum_of(model).__name__
+    raise ConfigError(
+        f'weights={weights!r} ({type(weights).__name__}) are no weights of an AOM: give a member '
+        f"of {cls}, its full name such as '{cls}.NAME', True for the default ones, or the path of "
+        'a .safetensors file or checkpoint.'
+    )
 
 
 def load_state(model: nn.Module, source: Source, *, head: str = 'keep') -> LoadReport:
@@ -189,7 +246,7 @@ def load_state(model: nn.Module, source: Source, *, head: str = 'keep') -> LoadR
         BandWarning: once a process, if the model has no bands.
         CheckpointWarning: if a head or a kernel is left out.
     """
-    state_dict, facts = _read(source)
+    state_dict, facts = read_source(source)
     check_facts(model, facts)
     report = load_into(model, state_dict, head=head)
     warn_positional(model)
@@ -220,7 +277,7 @@ def load_backbone(
         CheckpointError: if the file cannot be read or does not fit.
         ConfigError: if the size of the model is not known.
     """
-    state_dict, known = _read(source)
+    state_dict, known = read_source(source)
     facts = {**facts_of({}, state_dict), **known}
     own = (facts['embed_dim'], facts['depth'])
     size = next((s for s in SIZES.values() if (s['embed_dim'], s['depth']) == own), {})
