@@ -178,7 +178,7 @@ def fit(task: LightningModule, data: DataLoader[Any], folder: Path, **kwargs: An
     assert torch.isfinite(trainer.callback_metrics['train_loss'])
     if backbone is not None and before is not None:
         after = backbone.patch_embed.kernel(backbone.patch_embed.patch_size)[0].detach()
-        frozen = not next(backbone.patch_embed.parameters()).requires_grad
+        frozen = not next(backbone.blocks.parameters()).requires_grad
         assert torch.equal(before, after) == frozen
     return trainer
 
@@ -195,5 +195,6 @@ def eurosat(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(chip, images / chip.parent.name)
         names.append(chip.with_suffix('.jpg').name)
     for split in ('train', 'val', 'test'):
-        (root / f'eurosat-{split}.txt').write_text('\n'.join(names))
+        for name in ('eurosat', 'eurosat-100'):
+            (root / f'{name}-{split}.txt').write_text('\n'.join(names))
     return root

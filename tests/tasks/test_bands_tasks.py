@@ -319,19 +319,36 @@ class TestDense:
             build('segmentation', model='dpt', bands='rgb', patch_size=patch_size)
 
     @pytest.mark.parametrize(
-        ('name', 'model', 'patch', 'size', 'pad'),
+        ('name', 'model', 'patch'),
         [
-            ('segmentation', 'dpt', 16, 48, '64 x 64'),
-            ('segmentation', 'dpt', 64, 96, '128 x 128'),
-            ('change', 'changevit', 16, 40, '48 x 48'),
+            ('segmentation', 'dpt', 16),
+            ('segmentation', 'dpt', 64),
+            ('segmentation', 'unet', 16),
+            ('segmentation', 'upernet', 24),
+            ('segmentation', 'deeplabv3+', 16),
+            ('pixelwise', 'segformer', 16),
+            ('change', 'changevit', 16),
+            ('change', 'fcsiamdiff', 16),
         ],
     )
-    def test_sizes(self, name: str, model: str, patch: int, size: int, pad: str) -> None:
-        """DPT would crash in its fusion; ChangeViT would misplace the tokens in silence."""
+    def test_any_image_size(self, name: str, model: str, patch: int) -> None:
+        """Padded for the decoder and cropped back; DPT and ChangeViT alone would fail."""
         task = build(name, model=model, bands='rgb', patch_size=patch).eval()
         dates = (2,) if name == 'change' else ()
-        with pytest.raises(SizeError, match=f'pad to {pad}'):
-            task(torch.randn(1, *dates, 3, size, size))
+        x = torch.randn(1, *dates, 3, 45, 70)
+        before = x.clone()
+        with torch.inference_mode():
+            assert task(x).shape[-2:] == (45, 70)
+        assert torch.equal(x, before)
+
+    def test_kernels_of_other_patch_sizes_are_not_worn_away(self, tmp_path: Path) -> None:
+        """Weight decay alone would change them: the checkpoint would serve one patch size only."""
+        task = build('classification', bands='rgb', patch_size=8, lr=1e-2)
+        kernels = task.model.patch_embed.kernels
+        before = {size: kernel.weight.detach().clone() for size, kernel in kernels.items()}
+        fit(task, loader(3, SIZE, SIZE, label=label), tmp_path)
+        same = {size: torch.equal(before[size], kernels[size].weight) for size in kernels}
+        assert same == {'16': False, '32': True, '64': True}
 
     def test_non_square_patch(self) -> None:
         task = build('segmentation', bands='rgb', patch_size=[8, 16]).eval()
