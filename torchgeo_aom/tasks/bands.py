@@ -6,9 +6,10 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.models import WeightsEnum
 
-from ..errors import ConfigError, SizeError, suggest
+from ..errors import ConfigError, suggest
 from ..layers.tokenizer import checked_patch_size
 from ..transforms import check_image
 from . import upstream
@@ -27,7 +28,16 @@ __all__ = (
 )
 
 SMP_DECODERS = ('unet', 'deeplabv3+', 'upernet', 'segformer', 'dpt')
-DPT_MULTIPLE = 32
+# What decoders of a fixed pyramid demand of image heights and widths, in px.
+MULTIPLES = {
+    'unet': (32, 32),
+    'fcsiamdiff': (32, 32),
+    'fcsiamconc': (32, 32),
+    'upernet': (4, 4),
+    'segformer': (4, 4),
+    'deeplabv3+': (16, 16),
+    'dpt': (32, 32),
+}
 
 
 class _ImageTask(BandsMixin):
@@ -144,17 +154,25 @@ class _DenseTask(BandsMixin):
     def check(self, x: Tensor) -> None:
         """Check an image batch at the border; it stays as it is."""
         check_image(x.flatten(0, 1) if x.ndim == 5 else x)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Forward pass at any image size: padded for the decoder, and cropped back.
+
+        Args:
+            x: normalized images of shape (B, C, H, W), or (B, T, C, H, W) where dates are separate.
+            *args: of TorchGeo's task.
+            **kwargs: of TorchGeo's task.
+
+        Returns:
+            Logits or values of shape (B, K, H, W).
+        """
         patch = self.backbones[0].patch_embed.patch_size
-        multiple = {'dpt': (max(DPT_MULTIPLE, patch[0]),) * 2, 'changevit': patch}
-        rows, cols = multiple.get(self.hparams['model'], (1, 1))
+        multiples = {**MULTIPLES, 'changevit': patch, 'dpt': (max(MULTIPLES['dpt'][0], *patch),) * 2}
+        rows, cols = multiples[self.hparams['model']]
         height, width = x.shape[-2:]
-        if height % rows or width % cols:
-            raise SizeError(
-                f'{self.hparams["model"]} takes images whose height and width are multiples of '
-                f'{rows} and {cols} px at patch size {patch[0]} x {patch[1]}, got {height} x '
-                f'{width}: pad to {-(-height // rows) * rows} x {-(-width // cols) * cols}, or use '
-                'another decoder: UPerNet takes any multiple of 4.'
-            )
+        # Zero is the mean of a normalized band, as in the encoder's own padding.
+        padded = F.pad(x, (0, -width % cols, 0, -height % rows))
+        return super().forward(padded, *args, **kwargs)[..., :height, :width]
 
 
 class ClassificationTask(_ImageTask, upstream.Classification):

@@ -128,6 +128,12 @@ class BandsMixin(ReportMixin):
             if isinstance(backbone, AOMEncoder):
                 backbone._spec = spec
             backbone.set_input_size(patch_size=patch_size)
+            # The task never uses the other kernels; optimizers would wear them away by weight
+            # decay, and the weights would no longer serve every patch size.
+            used = str(backbone.patch_embed.nearest_kernel(backbone.patch_embed.patch_size))
+            for size, kernel in backbone.patch_embed.kernels.items():
+                if size != used:
+                    kernel.requires_grad_(False)
         self._load(weights)
 
     def build(self) -> None:
@@ -159,7 +165,6 @@ class BandsMixin(ReportMixin):
 
         Raises:
             InputError: if it is empty, has integer type or NaN, or has the wrong shape.
-            SizeError: if the decoder cannot take its size.
         """
         check_image(x)
 
