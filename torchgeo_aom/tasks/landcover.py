@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +42,7 @@ class HeadSettings:
 
     seed: int = 0
     patch_size: int = 8
-    steps: int = 80
+    steps: int = 60
     batch_size: int = 8
     crop: int = 56
     lr: float = 1e-3
@@ -57,18 +58,22 @@ def load_half(level: str, spec: str, half: str) -> list[dict[str, Tensor]]:
 
 
 class Progress(Callback):
-    """One bar with the loss, quiet where there is no terminal."""
+    """One bar with the loss; a line now and then where there is no terminal."""
 
-    def __init__(self, label: str, total: int) -> None:
+    def __init__(self, label: str, total: int, every: int = 20) -> None:
         """Open the bar."""
+        self.label, self.total, self.every = label, total, every
         self.bar = tqdm(desc=label, total=total, unit='step', disable=None)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Advance by a step."""
-        self.bar.set_postfix(loss=f'{outputs["loss"].item():.3f}', refresh=False)
+        loss = f'{outputs["loss"].item():.3f}'
+        self.bar.set_postfix(loss=loss, refresh=False)
         self.bar.update()
+        if self.bar.disable and (batch_idx + 1) % self.every == 0:
+            print(f'  {self.label}: {batch_idx + 1}/{self.total}, loss {loss}', file=sys.stderr)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Leave the bar as it is."""
@@ -84,6 +89,8 @@ def quiet_lightning() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', PossibleUserWarning)
+            # Lightning's own call of a function that torch deprecates.
+            warnings.filterwarnings('ignore', r'.*LeafSpec')
             yield
     finally:
         log.setLevel(level)
