@@ -120,6 +120,11 @@ class _DenseTask(BandsMixin):
                 f'{", ".join(self.decoders)}. (fcn has no backbone and btc takes Swin only: use '
                 "TorchGeo's own task for them.)"
             )
+        if kwargs.get('num_outputs', 1) != 1:
+            raise ConfigError(
+                f'num_outputs={kwargs["num_outputs"]} is not possible: TorchGeo regresses one value '
+                'a pixel. Leave it out, and train one task for each value.'
+            )
         bands = plain_bands(bands)
         channels = channels_of(spec_of(backbone, bands), in_channels, self.dates)
         super().__init__(
