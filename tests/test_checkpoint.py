@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from torchgeo_aom.bands import Product
 from torchgeo_aom.errors import CheckpointError, CheckpointWarning, ConfigError
 from torchgeo_aom.layers.pi_resize import pi_resize
 from torchgeo_aom.models.aom import AOM
@@ -27,6 +28,7 @@ from torchgeo_aom.models.checkpoint import (
     save_weights,
     strip_prefix,
 )
+from torchgeo_aom.transforms import Normalize
 
 GOLDEN = Path(__file__).parent / 'golden'
 OUR_METADATA = {
@@ -98,6 +100,31 @@ class TestRoundTrip:
         again = nano(bands=json.loads(metadata['bands']))
         assert [b.index for b in again.bands or ()] == [b.index for b in model.bands or ()]
         assert same(state, snapshot(model))
+
+    def test_normalization(self, tmp_path: Path) -> None:
+        """Unit and statistics travel with the file, also through an export."""
+        path, again = tmp_path / 'a.safetensors', tmp_path / 'b.safetensors'
+        model = nano(bands='sentinel2:rgb')
+        normalize = Normalize('sentinel2:rgb', 'l2a', mean=[0.1, 0.2, 1 / 3], std=[0.5, 0, 0.1])
+        save_weights(model, path, {'patch_sizes': '[8, 12]'}, normalize)
+        export_checkpoint(path, again)
+        for file in (path, again):
+            _, metadata = read_state_dict(file)
+            assert metadata['unit'] == 'sentinel2:l2a'
+            assert json.loads(metadata['mean']) == [0.1, 0.2, 1 / 3]
+            assert json.loads(metadata['std']) == [0.5, 1.0, 0.1]
+            assert json.loads(metadata['patch_sizes']) == [8, 12]
+        own = Product('mine', 0.5, 0.0, 'dn')
+        for wrong, match in (
+            (Normalize('naip:rgb', unit='uint8', mean=0.1, std=0.1), "the model's own bands"),
+            (Normalize('sentinel2:rgb', own, mean=0.1, std=0.1), "'mine', which is not in the cat"),
+        ):
+            with pytest.raises(ConfigError, match=match):
+                save_weights(model, path, None, wrong)
+        with pytest.raises(ConfigError, match='the model has none'):
+            save_weights(nano(bands=None), path, None, normalize)
+        with pytest.raises(ConfigError, match=r"metadata\['mean'\]"):
+            save_weights(model, path, {'mean': '[1]'}, normalize)
 
     def test_plain_permissions(self, model: AOM, tmp_path: Path) -> None:
         """Colleagues can read it: as readable as any other new file."""

@@ -34,6 +34,7 @@ from torchgeo_aom.models.weights import (
     validate_meta,
 )
 from torchgeo_aom.models.weights_enum import ENUMS
+from torchgeo_aom.transforms import Normalize
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -70,7 +71,9 @@ def tiny() -> AOM:
 @pytest.fixture(scope='module')
 def tiny_file(tiny: AOM, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
-    save_weights(tiny, path, {'dataset': 'random numbers', 'licence': 'CC0-1.0'})
+    facts = {'dataset': 'random numbers', 'licence': 'CC0-1.0', 'patch_sizes': '[8, 16]'}
+    normalize = Normalize('sentinel2:rgb', 'l2a', mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 0.125])
+    save_weights(tiny, path, facts, normalize)
     return path
 
 
@@ -163,13 +166,34 @@ class TestRegister:
         assert meta['sha256'] == file_sha256(tiny_file)
         assert (meta['dataset'], meta['licence']) == ('random numbers', 'CC0-1.0')
         assert meta['metrics'] == []
+        assert meta['unit'] == 'sentinel2:l2a'
+        assert (meta['mean'], meta['std']) == ([0.1, 0.2, 0.3], [0.5, 0.25, 0.125])
 
     def test_transforms_run(self, member: AOMWeights) -> None:
-        x = torch.rand(2, 3, 4, 4)
+        x = 1 + 9999 * torch.rand(2, 3, 4, 4)
         y = member.transforms(x)
         mean, std = (torch.tensor(member.meta[k])[:, None, None] for k in ('mean', 'std'))
-        torch.testing.assert_close(y, (x - mean) / std)
+        torch.testing.assert_close(y, (x * 1e-4 - mean) / std)
         assert not torch.equal(x, y)
+
+    def test_nothing_is_invented(self, tiny: AOM, tmp_path: Path) -> None:
+        """Weights that do not say what they were normalized with load, but do not normalize."""
+        save_weights(tiny, tmp_path / 'a.safetensors')
+        plain = register_weights('PLAIN', tmp_path / 'a.safetensors')
+        assert [plain.meta[key] for key in ('unit', 'mean', 'std', 'patch_sizes')] == [None] * 4
+        assert same(plain.get_state_dict(), tiny.state_dict())
+        assert pickle.loads(pickle.dumps(plain)) is plain
+        with pytest.raises(ConfigError, match=r'PLAIN does not state.*unit, mean, std.*normalize='):
+            _ = plain.transforms
+        # A unit alone does not say which statistics.
+        unit = register_weights('UNIT', tmp_path / 'a.safetensors', meta={'unit': 'reflectance'})
+        with pytest.raises(ConfigError, match='with: mean, std unknown'):
+            _ = unit.transforms
+        given = {'unit': 'reflectance', 'mean': [0.1] * 3, 'std': [0.5] * 3}
+        stated = register_weights('STATED', tmp_path / 'a.safetensors', meta=given)
+        assert torch.equal(stated.transforms(torch.full((3, 2, 2), 0.6)), torch.ones(3, 2, 2))
+        with pytest.raises(ConfigError, match=r'misstates: std = None'):
+            register_weights('HALF', tmp_path / 'a.safetensors', meta={'mean': [0.1] * 3})
 
     def test_twice_is_once(self, member: AOMWeights, tiny_file: Path, tmp_path: Path) -> None:
         assert register_weights('MY_RUN', str(tiny_file)) is member
@@ -221,7 +245,8 @@ class TestRegister:
         given = register_weights(
             'MY_RUN', tmp_path / 'a.safetensors', meta={'bands': 'rgb', 'gsd': 0.3}
         )
-        assert (len(given.meta['mean']), given.meta['gsd']) == (3, 0.3)
+        assert (given.meta['channel_index'], given.meta['gsd']) == ([3, 2, 1], 0.3)
+        assert given.meta['unit'] is given.meta['mean'] is None
 
     def test_a_checkpoint_of_a_task(self, tiny: AOM, tmp_path: Path) -> None:
         state = {f'model.{key}': value for key, value in tiny.state_dict().items()}
@@ -538,7 +563,7 @@ class TestBuilders:
         for build in (timm.create_model, lambda name, **kwargs: BUILDERS[name][0](**kwargs)):
             model = build('aom_vitt', kernel_sizes=(8, 16), **given)
             assert model.bands == tiny.bands
-            assert model.patch_embed.channel_index.tolist() == [3, 2, 1]
+            assert [band.index for band in model.bands] == [3, 2, 1]
             assert same(dict(model.state_dict()), dict(tiny.state_dict()))
         assert not [w for w in recwarn if w.category is BandWarning]
 

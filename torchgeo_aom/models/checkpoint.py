@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..bands import Band, list_presets, resolve_bands
+from ..catalogue import get_product
 from ..errors import CheckpointError, ConfigError
+from ..transforms import Normalize
 from .loading import (
     LoadReport,
     adapt_kernel_bank,
@@ -283,10 +285,38 @@ def _text_facts(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
     }
 
 
+def _normalize_facts(normalize: Normalize, bands: tuple[Band, ...] | None) -> dict[str, str]:
+    """Unit and statistics of a normalization as metadata, for transforms to build it again."""
+    if bands is None or band_specs(normalize.bands) != band_specs(bands):
+        raise ConfigError(
+            f'normalize= is for the bands {band_specs(normalize.bands)}, the model has '
+            f"{band_specs(bands) or 'none'}. Give the Normalize of the model's own bands."
+        )
+    product = normalize.product
+    sensors = {band.sensor for band in bands if band.sensor}
+    names = [product.name, *(f'{sensor}:{product.name}' for sensor in sorted(sensors))]
+    for name in names:
+        try:
+            known = get_product(name)
+        except ConfigError:
+            continue
+        if (known.scale, known.offset) == (product.scale, product.offset):
+            break
+    else:
+        raise ConfigError(
+            f'normalize= has the product {product.name!r}, which is not in the catalogue, so a '
+            'file cannot name it. Describe it in a sensor file and load it with load_sensors.'
+        )
+    # A constant band is centered and not divided: the same as a deviation of 1.
+    numbers = {'mean': list(normalize.mean), 'std': [value or 1.0 for value in normalize.std]}
+    return {'unit': name, **{key: json.dumps(value) for key, value in numbers.items()}}
+
+
 def save_weights(
     model: nn.Module,
     path: str | os.PathLike[str],
     metadata: Mapping[str, str] | None = None,
+    normalize: Normalize | None = None,
 ) -> str:
     """Save an AOM as safetensors, with what is needed to build it again.
 
@@ -297,6 +327,8 @@ def save_weights(
         model: the AOM itself.
         path: file to write, ``.safetensors``.
         metadata: further facts, e.g. dataset and licence; strings.
+        normalize: what the images of the run were normalized with; unit and statistics are stored,
+            and come back as ``transforms`` of registered weights.
 
     Returns:
         SHA-256 of the file.
@@ -304,7 +336,8 @@ def save_weights(
     Raises:
         CheckpointError: if the file cannot be written.
         ConfigError: if *model* is not an AOM, the name has another ending, or the metadata is not
-            made of strings or claims what the model itself says.
+            made of strings or claims what the model itself says, or *normalize* is for other
+            bands than the model's or for a product that is not in the catalogue.
     """
     model = as_aom(model)
     facts = {
@@ -314,12 +347,14 @@ def save_weights(
         'channel_encoding': model.patch_embed.channel_encoding,  # type: ignore[union-attr]
         'channel_pool': model.channel_pool.kind,  # type: ignore[union-attr]
     }
+    if normalize is not None:
+        facts |= _normalize_facts(normalize, model.bands)  # type: ignore[arg-type]
     extra = dict(metadata or {})
     for key, value in extra.items():
         if not isinstance(value, str) or key in facts:
             raise ConfigError(
                 f'metadata[{key!r}] = {value!r}: values must be strings, and {", ".join(facts)} '
-                'come from the model.'
+                'come from the model and from normalize=.'
             )
     return _write(path, model.state_dict(), {**extra, **facts})  # type: ignore[dict-item]
 
@@ -347,9 +382,13 @@ def export_checkpoint(ckpt_path: str | os.PathLike[str], out_path: str | os.Path
     named = next((name for name in names if name[0] in SIZES), ('', '', ''))
     if named[0]:
         facts['num_heads'] = str(SIZES[named[0]]['num_heads'])
-    for key in ('num_heads', 'channel_encoding', 'channel_pool'):
-        if isinstance(hparams.get(key), int | str):
-            facts[key] = str(hparams[key])
+    options = ('num_heads', 'channel_encoding', 'channel_pool')
+    for key in (*options, 'unit', 'mean', 'std', 'patch_sizes'):
+        value = hparams.get(key)
+        if isinstance(value, int | str):
+            facts[key] = str(value)
+        elif isinstance(value, list | tuple):
+            facts[key] = json.dumps(value)
     bands = hparams.get('bands')
     tags = {preset.replace(':', '_'): preset for preset in list_presets()}
     if bands is None:

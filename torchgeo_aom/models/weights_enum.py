@@ -45,8 +45,21 @@ class AOMWeights(WeightsEnum):  # type: ignore[misc]
 
     @property
     def transforms(self) -> Normalize:
-        """Normalization for the bands and the unit that the weights were trained with."""
+        """Normalization for the bands and the unit that the weights were trained with.
+
+        Raises:
+            ConfigError: if the weights do not state it.
+        """
         meta = self.meta
+        missing = [key for key in ('unit', 'mean', 'std') if meta.get(key) is None]
+        if missing:
+            raise ConfigError(
+                f'{self} does not state what its images were normalized with: '
+                f'{", ".join(missing)} unknown. State it where the file is written, '
+                'save_weights(..., normalize=Normalize(...)), or registered, register_weights(..., '
+                "meta={'unit': 'sentinel2:l2a', 'mean': [...], 'std': [...]}), with mean and std "
+                'in reflectance. Or take a Normalize of your own instead of transforms.'
+            )
         unit = meta['unit']
         stored = {'unit': unit} if unit in ('reflectance', 'uint8') else {'product': unit}
         return Normalize(meta['bands'], mean=meta['mean'], std=meta['std'], **stored)

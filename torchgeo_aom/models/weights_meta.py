@@ -13,12 +13,14 @@ from torch import Tensor
 
 from ..bands import resolve_bands
 from ..errors import BandError, CheckpointError, ConfigError
-from ..transforms import Normalize
 from .aom import AOM, SIZES
 from .checkpoint import band_specs
 from .loading import shape_facts
 
 __all__ = ('complete_meta', 'facts_of', 'num_params', 'validate_meta')
+
+# What a run was normalized with and trained on is stated or not (None), never assumed.
+STATED = ('unit', 'mean', 'std', 'patch_sizes')
 
 REQUIRED = {
     'bands': 'list of bands that resolve_bands reads',
@@ -47,7 +49,8 @@ def facts_of(metadata: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> d
 
     Returns:
         ``embed_dim``, ``depth`` and ``kernel_sizes``, and where known ``num_heads``, ``bands``,
-        ``channel_encoding``, ``channel_pool``, ``dataset``, ``licence`` and ``unit``.
+        ``channel_encoding``, ``channel_pool``, ``dataset``, ``licence``, ``unit``, ``mean``,
+        ``std`` and ``patch_sizes``.
 
     Raises:
         CheckpointError: if there are no patch kernels.
@@ -58,16 +61,19 @@ def facts_of(metadata: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> d
     for key in ('channel_encoding', 'channel_pool', 'dataset', 'licence', 'unit'):
         if isinstance(metadata.get(key), str):
             facts[key] = metadata[key]
-    bands = metadata.get('bands')
-    if isinstance(bands, str) and bands.startswith(('[', 'null')):
-        try:
-            bands = json.loads(bands)
-        except json.JSONDecodeError as error:
-            raise CheckpointError(
-                f'The bands in the metadata are unreadable: {bands!r}.'
-            ) from error
-    if bands is not None:
-        facts['bands'] = bands
+    for key in ('bands', 'mean', 'std', 'patch_sizes'):
+        value = metadata.get(key)
+        if isinstance(value, str) and value.startswith(('[', 'null')):
+            try:
+                value = json.loads(value)
+            except json.JSONDecodeError as error:
+                raise CheckpointError(
+                    f'The {key} in the metadata are unreadable: {value!r}.'
+                ) from error
+        if key == 'bands' and value is not None:
+            facts[key] = value
+        elif isinstance(value, list | tuple):
+            facts[key] = list(value)
     return facts
 
 
@@ -89,6 +95,9 @@ def _numbers(value: Any, low: float, high: float = math.inf) -> bool:
 def validate_meta(meta: Mapping[str, Any], model: str | None = None) -> None:
     """Check the meta of pretrained weights.
 
+    *unit*, *mean*, *std* and *patch_sizes* may be None, for "not stated"; such weights load, but
+    have no transforms.
+
     Args:
         meta: what is known of the weights; further entries are allowed.
         model: name of the model, to check the number of parameters against.
@@ -97,6 +106,8 @@ def validate_meta(meta: Mapping[str, Any], model: str | None = None) -> None:
         ConfigError: naming each entry that is missing or wrong, and what it should be.
     """
     wrong = {key for key in REQUIRED if key not in meta}
+    # Mean and standard deviation belong together.
+    unpaired = {'mean', 'std'} if (meta.get('mean') is None) != (meta.get('std') is None) else set()
     if 'bands' not in wrong:
         try:
             bands = resolve_bands(meta['bands'])
@@ -135,6 +146,7 @@ def validate_meta(meta: Mapping[str, Any], model: str | None = None) -> None:
         for metric in metrics
     ):
         wrong.add('metrics')
+    wrong -= {key for key in STATED if key in meta and meta[key] is None and key not in unpaired}
     if wrong:
         lines = '; '.join(
             f'{key} = {meta.get(key)!r}, expected: {text}'
@@ -154,7 +166,9 @@ def validate_meta(meta: Mapping[str, Any], model: str | None = None) -> None:
 def complete_meta(
     meta: Mapping[str, Any], facts: Mapping[str, Any] | None, sha256: str | None, params: int | None
 ) -> dict[str, Any]:
-    """Fill in what a file and the catalog tell; what the caller says goes first.
+    """Fill in what a file and its bands tell; what the caller says goes first.
+
+    What the images were normalized with is never filled in: only the run knows.
 
     Args:
         meta: what the caller says.
@@ -166,7 +180,7 @@ def complete_meta(
         A new dictionary of plain values, not yet validated.
     """
     full: dict[str, Any] = {
-        'unit': 'reflectance',
+        **dict.fromkeys(STATED),
         'licence': 'not stated',
         'dataset': 'not stated',
         'metrics': [],
@@ -177,8 +191,6 @@ def complete_meta(
         full.setdefault('sha256', sha256)
     if params is not None:
         full.setdefault('num_params', params)
-    if 'kernel_sizes' in full:
-        full.setdefault('patch_sizes', list(full['kernel_sizes']))
     if full.get('bands') is None:
         raise ConfigError(
             'The weights do not say which bands they were trained with; give '
@@ -190,9 +202,4 @@ def complete_meta(
     full.setdefault('channel_index', [band.index for band in bands])
     if 'gsd' not in full and all(band.gsd_m for band in bands):
         full['gsd'] = [band.gsd_m for band in bands]
-    if not {'mean', 'std'} & set(full):
-        unit = full['unit']
-        general = {'unit': unit} if unit in ('reflectance', 'uint8') else {'product': unit}
-        normalize = Normalize(bands, **general)
-        full['mean'], full['std'] = list(normalize.mean), list(normalize.std)
     return full
