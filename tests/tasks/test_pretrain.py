@@ -1,5 +1,6 @@
 """Pretraining task: losses of a step, gradients, alarms, logs, band completion."""
 
+import importlib
 import json
 import warnings
 from pathlib import Path
@@ -404,3 +405,19 @@ class TestBandCompletion:
     def test_codes_are_those_of_the_bands(self) -> None:
         expected = [band.index for band in resolve_bands(BANDS)]
         assert tiny().codes(BANDS).tolist() == expected
+
+
+@pytest.mark.parametrize('name', ['paper', 'small'])
+def test_examples_build(root: Path, name: str) -> None:
+    import yaml
+
+    config = yaml.safe_load((root / 'examples' / 'pretrain' / f'{name}.yaml').read_text())
+    for part in ('model', 'data'):
+        module, _, cls = config[part]['class_path'].rpartition('.')
+        options = config[part]['init_args']
+        with torch.device('meta'):
+            built = getattr(importlib.import_module(module), cls)(**options)
+        assert built.hparams['batch_size'] == options['batch_size']
+    devices = config['trainer']['devices'] * config['trainer'].get('num_nodes', 1)
+    images = config['data']['init_args']['batch_size'] * devices
+    assert images == config['model']['init_args']['batch_size']
