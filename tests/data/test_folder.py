@@ -106,6 +106,24 @@ class TestListing:
         assert found == list_files(str(tmp_path / 'in'))
         assert len(list_files(str(tmp_path / 'in'), 'b/*')) == 2
 
+    def test_any_name_is_read(self, tmp_path: Path, write: Any) -> None:
+        content = write(tmp_path / 'ü x' / 'Ångström 1.tif', 1).read_bytes()
+        raw = os.path.join(os.fsencode(tmp_path), b'\xff.tif')  # no UTF-8
+        try:
+            Path(os.fsdecode(raw)).write_bytes(content)
+        except OSError:
+            pytest.skip('file names are UTF-8 here')
+        reader = FolderDataset(source(tmp_path))
+        assert len(reader) == 2
+        read = 0
+        for index in range(2):
+            reader.name(index).encode()  # can be printed
+            try:
+                read += reader.read(index).values.shape == (3, 12, 12)
+            except BadSampleError as error:
+                assert '.tif' in error.name
+        assert read >= 1
+
     def test_nothing_there(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match='no .tif'):
             FolderDataset(source(tmp_path))

@@ -2,6 +2,8 @@
 
 import itertools
 import multiprocessing
+import pickle
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,6 +187,13 @@ class TestOrder:
     def test_workers_have_no_part(self, chips: Path) -> None:
         sources = blocks(chips, max_nodata=0.2, nodata=500)
         assert equal(list(loader(sources, num_workers=2)), list(loader(sources)))
+
+    def test_dataset_travels_to_workers(self, chips: Path) -> None:
+        """Workers are not forked everywhere."""
+        one = loader(blocks(chips))
+        request = next(iter(one.sampler))
+        again = pickle.loads(pickle.dumps(one.dataset))
+        assert torch.equal(again[request]['image'], one.dataset[request]['image'])
 
     def test_every_image_once(self, chips: Path) -> None:
         one = loader(blocks(chips), drop_last=False, batch_size=5)
@@ -379,6 +388,14 @@ class TestLightning:
         with pytest.raises(ConfigError, match='batch_size was 4 and is 2'):
             self.fit(chips, folder, resume=True, batch_size=2)
 
+    def test_overfit_batches_is_refused(self, chips: Path) -> None:
+        trainer = lightning.Trainer(
+            accelerator='cpu', overfit_batches=1, max_epochs=1, logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        with pytest.raises(ConfigError, match='limit_train_batches'):
+            trainer.fit(Mean(), module(blocks(chips)))
+
     def test_hyperparameters_are_plain(self, chips: Path, tmp_path: Path) -> None:
         self.fit(chips, tmp_path)
         saved = torch.load(tmp_path / 'last.ckpt', weights_only=True)
@@ -386,12 +403,28 @@ class TestLightning:
         assert saved['PretrainDataModule'] == {'seed': 7, 'world_size': 1, 'batch_size': 4}
 
 
-@pytest.fixture
-def many(tmp_path: Path, write: Any) -> dict[str, Any]:
-    """120 images of one source."""
+@pytest.fixture(scope='module')
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 images of one band."""
+    import rasterio
+
+    folder = tmp_path_factory.mktemp('template')
+    rng = np.random.default_rng(1)
+    facts = {'driver': 'GTiff', 'count': 1, 'height': 6, 'width': 6, 'dtype': 'uint16'}
     for k in range(120):
-        write(tmp_path / 'in' / f'{k:03}.tif', k, shape=(1, 6, 6), nodata=0)
-    return {'path': str(tmp_path / 'in'), 'sensor': 'sentinel2', 'bands': 'B04', 'product': 'l2a'}
+        transform = rasterio.Affine(10, 0, 0, 0, -10, 0)
+        with rasterio.open(
+            folder / f'{k:03}.tif', 'w', nodata=0, transform=transform, **facts
+        ) as file:
+            file.write(rng.integers(200, 4000, (1, 6, 6), dtype=np.uint16))
+    return folder
+
+
+@pytest.fixture
+def many(tmp_path: Path, template: Path) -> dict[str, Any]:
+    """A source of 120 images that a test may damage."""
+    folder = shutil.copytree(template, tmp_path / 'in')
+    return {'path': str(folder), 'sensor': 'sentinel2', 'bands': 'B04', 'product': 'l2a'}
 
 
 class TestBadFiles:
@@ -451,8 +484,9 @@ class TestNodata:
     def test_heavy_chips_are_dropped(self, many: dict[str, Any], write: Any) -> None:
         empty = np.zeros((1, 6, 6), np.uint16)
         empty[:, 0, 0] = 500
+        content = write(Path(many['path'], '000.tif'), empty, nodata=0).read_bytes()
         for k in range(60):
-            write(Path(many['path'], f'{k:03}.tif'), empty, nodata=0)
+            Path(many['path'], f'{k:03}.tif').write_bytes(content)
         one = loader([many], batch_size=12)
         keys = torch.cat([b['key'] for b in one])
         assert len(keys) == 120
@@ -461,8 +495,10 @@ class TestNodata:
         assert not one.bad[0].reasons
 
     def test_all_empty(self, many: dict[str, Any], write: Any) -> None:
+        empty = np.zeros((1, 6, 6), np.uint16)
+        content = write(Path(many['path'], '000.tif'), empty, nodata=0).read_bytes()
         for k in range(120):
-            write(Path(many['path'], f'{k:03}.tif'), np.zeros((1, 6, 6), np.uint16), nodata=0)
+            Path(many['path'], f'{k:03}.tif').write_bytes(content)
         with pytest.raises(DataError, match='max_nodata'):
             list(loader([many], batch_size=12))
 

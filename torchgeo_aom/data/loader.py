@@ -229,7 +229,16 @@ class PretrainDataModule(BaseDataModule):
         return {bad.source: dict(bad.reasons) for bad in lists}
 
     def train_dataloader(self) -> KeyedLoader:
-        """The loader of this process."""
+        """The loader of this process.
+
+        Raises:
+            ConfigError: if the trainer would put another sampler in, or a source is too small.
+        """
+        if getattr(self.trainer, 'overfit_batches', 0):
+            raise ConfigError(
+                'overfit_batches= would replace the order of the batches, which says what they '
+                'hold: use limit_train_batches= and crop_scale=(1, 1) instead'
+            )
         self._open()
         rank, world_size = self._ranks()
         dataset = PretrainDataset(
