@@ -122,8 +122,8 @@ class _DenseTask(BandsMixin):
             )
         if kwargs.get('num_outputs', 1) != 1:
             raise ConfigError(
-                f'num_outputs={kwargs["num_outputs"]} is not possible: TorchGeo regresses one value '
-                'a pixel. Leave it out, and train one task for each value.'
+                f'num_outputs={kwargs["num_outputs"]} is not possible: TorchGeo regresses one '
+                'value a pixel. Leave it out, and train one task for each value.'
             )
         bands = plain_bands(bands)
         channels = channels_of(spec_of(backbone, bands), in_channels, self.dates)
@@ -172,7 +172,8 @@ class _DenseTask(BandsMixin):
             Logits or values of shape (B, K, H, W).
         """
         patch = self.backbones[0].patch_embed.patch_size
-        multiples = {**MULTIPLES, 'changevit': patch, 'dpt': (max(MULTIPLES['dpt'][0], *patch),) * 2}
+        dpt = max(*MULTIPLES['dpt'], *patch)
+        multiples = {**MULTIPLES, 'changevit': patch, 'dpt': (dpt, dpt)}
         rows, cols = multiples[self.hparams['model']]
         height, width = x.shape[-2:]
         # Zero is the mean of a normalized band, as in the encoder's own padding.
