@@ -409,6 +409,7 @@ def test_catalogue_is_consistent() -> None:
                 assert band.index == pytest.approx(wavelength_to_index(um))
         for table in sensor.statistics.values():
             assert len(table.source) > 20
+            assert table.quantity in ('toa', 'surface', 'display')
             assert all(-0.1 < m < 1 for m in table.mean.values())
             assert all(0 < s < 1 for s in table.std.values())
 
@@ -422,6 +423,22 @@ def test_products() -> None:
     assert get_product('reflectance', 'modis') == get_product('reflectance')
     with pytest.raises(ConfigError, match="did you mean 'l2a'"):
         get_product('sentinel2:l2aa')
+
+
+def test_products_state_fill_and_quantity() -> None:
+    found = {
+        f'{sensor}:{name}': (product.quantity, product.nodata, product.nodata_in)
+        for sensor in list_sensors()
+        for name, product in get_sensor(sensor).products.items()
+    }
+    assert found['sentinel2:l1c'] == found['sentinel2:eurosat'] == ('toa', 0, 'all')
+    assert found['sentinel2:l2a_2022'] == ('surface', 0, 'all')
+    assert found['landsat5:c2l2'] == found['landsat9:c2l2'] == ('surface', 0, 'each')
+    assert found['landsat8:c2l1'] == ('toa_uncorrected', 0, 'each')
+    assert found['hls:v2'] == found['hls_l30:v2'] == ('surface', -9999, 'each')
+    assert found['modis:mod09'] == ('surface', -28672, 'each')
+    assert all(quantity and nodata is not None for quantity, nodata, _ in found.values())
+    assert get_product('uint8').nodata is None and get_product('reflectance').nodata is None
 
 
 def test_statistics_follow_the_bands() -> None:
@@ -505,6 +522,9 @@ def test_sensors_from_the_environment(tmp_path: Path, monkeypatch: pytest.Monkey
         ('vis =', 'one =', 'also a band name'),
         ('unit = "dn"', 'unit = "percent"', 'products.raw.unit'),
         ('scale = 0.001', 'scale = "1"', 'products.raw.scale'),
+        ('scale = 0.001', 'quantity = "boa"', 'products.raw.quantity: must be one of toa'),
+        ('scale = 0.001', 'nodata = "0"', 'products.raw.nodata'),
+        ('scale = 0.001', 'nodata_in = "some"', 'products.raw.nodata_in'),
         ('scale = 0.001', 'scale = -1', 'positive'),
         ('"mycam:vis"', '"mycam:all2"', "there is no 'mycam:all2'"),
         ('cam = "mycam:vis"', 'eurosat = "mycam:vis"', 'already defined'),

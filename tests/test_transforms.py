@@ -20,6 +20,7 @@ from torchgeo_aom.spectrum import SENTINEL2_BANDS
 from torchgeo_aom.transforms import Normalize, NormalizeSample, check_image
 
 RGB = 'sentinel2:rgb'
+REFLECTANCE = {'unit': 'reflectance', 'statistics': 'sentinel2:l1c'}
 
 
 def dn(*shape: int, dtype: torch.dtype = torch.uint16) -> Tensor:
@@ -48,9 +49,12 @@ def test_same_image_in_three_units() -> None:
     x = dn(3, 8, 8)
     expected = Normalize(RGB, 'l1c')(x)
     torch.testing.assert_close(
-        Normalize(RGB, unit='reflectance')(x.float() * 1e-4), expected, rtol=1e-4, atol=1e-5
+        Normalize(RGB, unit='reflectance', statistics='sentinel2:l1c')(x.float() * 1e-4),
+        expected,
+        rtol=1e-4,
+        atol=1e-5,
     )
-    custom = Product('percent', 0.01, 0.0, 'dn')
+    custom = Product('percent', 0.01, 0.0, 'dn', quantity='toa')
     torch.testing.assert_close(
         Normalize(RGB, custom)(x.float() * 1e-2), expected, rtol=1e-4, atol=1e-5
     )
@@ -143,11 +147,67 @@ def test_nan_is_an_error_unless_filled(bad: float) -> None:
 
 def test_nodata_value() -> None:
     x = dn(6, 8, 8, dtype=torch.int16)
-    x[:, 0] = -9999
-    with pytest.raises(InputError, match='nodata=-9999'):
-        Normalize('hls', 'v2', nodata=-9999)(x)
-    out = Normalize('hls', 'v2', nodata=-9999, nodata_fill=True)(x)
-    assert (out[:, 0] == 0).all() and (out[:, 1:] != 0).any()
+    x[:, 0] = -777
+    with pytest.raises(InputError, match='48 of 384 .* nodata=-777,.*nodata_fill=True'):
+        Normalize('hls', 'v2', nodata=-777)(x)
+    out = Normalize('hls', 'v2', nodata=-777, nodata_fill=True)(x)
+    assert (out[:, 0] == 0).all() and (out[:, 1:] != 0).all()
+    with pytest.raises(ConfigError, match="'product', got 'zero'"):
+        Normalize('hls', 'v2', nodata='zero')
+
+
+@pytest.mark.parametrize(
+    ('bands', 'product', 'value', 'words'),
+    [
+        ('landsat8', 'c2l2', 0, 'nodata=0,'),
+        ('hls', 'v2', -9999, 'nodata=-9999,'),
+        ('hls_s30:rgb', 'v2', -9999, 'nodata=-9999,'),
+        ('modis', 'mod09', -28672, 'nodata=-28672,'),
+        ('sentinel2', 'l1c', 0, 'nodata=0 in all bands'),
+        ('sentinel2', 'l1c_2022', 0, 'nodata=0 in all bands'),
+        ('sentinel2:l2a', 'l2a', 0, 'nodata=0 in all bands'),
+        ('sentinel2:rgb', 'sentinel2:l2a_2022', 0, 'nodata=0 in all bands'),
+        ('eurosat', 'eurosat', 0, 'nodata=0 in all bands'),
+    ],
+)
+def test_fill_value_of_the_product_is_no_data(
+    bands: str, product: str, value: int, words: str
+) -> None:
+    options = {'mean': 0.1, 'std': 0.1}
+    channels = len(resolve_bands(bands))
+    whole = torch.full((channels, 4, 4), value, dtype=torch.int32)
+    count = f'{whole.numel()} of {whole.numel()} values are NaN, infinite or {words}'
+    with pytest.raises(InputError, match=f'{count}.*nodata_fill=True.*nodata=None'):
+        Normalize(bands, product, **options)(whole)
+    part = dn(2, channels, 4, 4, dtype=torch.int32)
+    part[1, :, 0] = value
+    with pytest.raises(InputError, match=f'{channels * 4} of {part.numel()} values'):
+        Normalize(bands, product, **options)(part)
+    out = Normalize(bands, product, **options, nodata_fill=True, strict=True)(part)
+    assert (out[1, :, 0] == 0).all()
+    plain = Normalize(bands, product, **options, nodata=None)
+    assert torch.equal(out[0], plain(part[0]))
+    assert torch.equal(out[1, :, 1:], plain(part[1, :, 1:]))
+
+
+def test_a_band_of_sentinel2_may_measure_zero() -> None:
+    x = dn(2, 2, 13, 4, 4)  # samples and dates
+    x[:, :, 10] = 0  # cirrus
+    x[0, 0, 0, 1] = 0
+    normalize = Normalize('sentinel2', 'l1c')
+    assert torch.equal(normalize(x), Normalize('sentinel2', 'l1c', nodata=None)(x))
+    assert not torch.isnan(normalize.channel_index(x[:, 0])).any()
+    with pytest.raises(InputError, match="'sentinel2:B10'"):
+        Normalize('sentinel2', 'l1c', nodata=0)(x)
+    landsat = dn(7, 4, 4)
+    landsat[3, 0, 0] = 0  # never measured
+    with pytest.raises(InputError, match=r"1 of 112 .*'landsat8:B4'"):
+        Normalize('landsat8', 'c2l2')(landsat)
+
+
+def test_display_values_have_no_fill() -> None:
+    out = Normalize('rgb', unit='uint8')(torch.zeros(3, 4, 4, dtype=torch.uint8))
+    assert (out < 0).all()
 
 
 def test_band_without_any_pixel_is_missing() -> None:
@@ -162,7 +222,7 @@ def test_band_without_any_pixel_is_missing() -> None:
 
 
 def test_zero_and_constant_bands_stay_finite() -> None:
-    normalize = Normalize(RGB, 'l1c', mean=[0.1, 0.0, 0.2], std=[0.0, 0.0, 0.1])
+    normalize = Normalize(RGB, 'l1c', mean=[0.1, 0.0, 0.2], std=[0.0, 0.0, 0.1], nodata=None)
     out = normalize(torch.zeros(3, 8, 8, dtype=torch.uint16))
     assert torch.isfinite(out).all()
     torch.testing.assert_close(out[:, 0, 0], torch.tensor([-0.1, 0.0, -2.0]))
@@ -172,19 +232,19 @@ def test_zero_and_constant_bands_stay_finite() -> None:
     ('bands', 'declared', 'image'),
     [
         (RGB, {'product': 'l1c'}, torch.rand(3, 8, 8)),
-        (RGB, {'unit': 'reflectance'}, dn(3, 8, 8)),
-        (RGB, {'unit': 'reflectance'}, dn(3, 8, 8, dtype=torch.float32)),
+        (RGB, REFLECTANCE, dn(3, 8, 8)),
+        (RGB, REFLECTANCE, dn(3, 8, 8, dtype=torch.float32)),
         (RGB, {'product': 'l1c'}, dn(3, 8, 8).clamp(max=255).to(torch.uint8)),
         (RGB, {'product': 'l2a'}, torch.randn(3, 8, 8)),
         ('rgb', {'unit': 'uint8'}, torch.rand(3, 8, 8)),
         ('rgb', {'unit': 'uint8'}, dn(3, 8, 8)),
-        ('rgb', {'unit': 'reflectance'}, torch.full((3, 8, 8), 200, dtype=torch.uint8)),
-        ('hls', {'product': 'v2'}, torch.full((6, 8, 8), -9999, dtype=torch.int16)),
+        (RGB, REFLECTANCE, torch.full((3, 8, 8), 200, dtype=torch.uint8)),
+        ('hls', {'product': 'v2'}, torch.full((6, 8, 8), -8888, dtype=torch.int16)),
         ('hls', {'unit': 'reflectance'}, torch.full((6, 8, 8), -9999.0)),
     ],
 )
-def test_wrong_unit(bands: str, declared: dict[str, str], image: Tensor) -> None:
-    normalize = Normalize(bands, **declared)  # type: ignore[arg-type]
+def test_wrong_unit(bands: str, declared: dict[str, Any], image: Tensor) -> None:
+    normalize = Normalize(bands, **declared)
     with pytest.warns(UnitWarning, match=r'holds about .* the image holds .*') as record:
         out = normalize(image)
         normalize(image)
@@ -192,25 +252,25 @@ def test_wrong_unit(bands: str, declared: dict[str, str], image: Tensor) -> None
     assert str(image.dtype) in str(record[0].message)
     assert torch.isfinite(out).all()
     with pytest.raises(UnitError, match='do not look like'):
-        Normalize(bands, **declared, strict=True)(image)  # type: ignore[arg-type]
+        Normalize(bands, **declared, strict=True)(image)
 
 
 @pytest.mark.parametrize(
     ('bands', 'declared', 'image'),
     [
         (RGB, {'product': 'l1c'}, dn(3, 8, 8)),
-        (RGB, {'product': 'l1c'}, torch.zeros(3, 8, 8)),
+        (RGB, {'product': 'l1c', 'nodata': None}, torch.zeros(3, 8, 8)),
         (RGB, {'product': 'l1c'}, torch.full((3, 8, 8), 1, dtype=torch.uint16)),
         (RGB, {'product': 'l1c'}, torch.full((3, 8, 8), 65535, dtype=torch.uint16)),
-        (RGB, {'unit': 'reflectance'}, torch.rand(3, 8, 8) * 1.8 - 0.1),
+        (RGB, REFLECTANCE, torch.rand(3, 8, 8) * 1.8 - 0.1),
         ('rgb', {'unit': 'uint8'}, torch.zeros(3, 8, 8, dtype=torch.uint8)),
         ('rgb', {'unit': 'uint8'}, torch.rand(3, 8, 8) * 255),
         ('hls', {'product': 'v2'}, torch.full((6, 8, 8), -300, dtype=torch.int16)),
         ('landsat8', {'product': 'c2l2'}, dn(7, 8, 8)),
     ],
 )
-def test_right_unit_is_quiet(bands: str, declared: dict[str, str], image: Tensor) -> None:
-    Normalize(bands, **declared, strict=True)(image)  # type: ignore[arg-type]
+def test_right_unit_is_quiet(bands: str, declared: dict[str, Any], image: Tensor) -> None:
+    Normalize(bands, **declared, strict=True)(image)
 
 
 def test_normalized_twice_is_noticed() -> None:
@@ -241,6 +301,53 @@ def test_bad_options(args: tuple[Any, ...], kwargs: dict[str, Any], words: str) 
     with pytest.raises(ConfigError) as info:
         Normalize(*args, **kwargs)
     assert words in str(info.value)
+
+
+def test_general_units_take_statistics_of_their_quantity_only() -> None:
+    assert Normalize('sentinel2:l2a', unit='reflectance', strict=True).mean[0] == 0.03408
+    assert Normalize('sentinel2', unit='reflectance', strict=True).mean[0] == 0.16129
+    assert Normalize('hls', unit='reflectance', strict=True).mean[0] == 0.0495
+    assert Normalize('naip', unit='uint8', strict=True).mean[0] == 0.3789
+    # These bands are in both: in doubt, and never in silence.
+    with pytest.warns(UnitWarning, match=r"'sentinel2:l1c' are used, .*'sentinel2:l2a' \(surf"):
+        assert Normalize(RGB, unit='reflectance').mean == Normalize(RGB, 'l1c').mean
+    with pytest.raises(UnitError, match=r"statistics='sentinel2:l2a' \(surface\)"):
+        Normalize(RGB, unit='reflectance', strict=True)
+    Normalize(RGB, unit='reflectance', statistics='sentinel2:l2a', strict=True)
+
+
+@pytest.mark.parametrize(
+    ('bands', 'unit', 'words'),
+    [
+        ('rgb', 'reflectance', "statistics='rgb:display' (display)"),
+        ('naip', 'reflectance', "statistics='naip:display' (display)"),
+        ('rgbn:red', 'reflectance', 'mean=[...]'),
+        ('sentinel2:rgb', 'uint8', "statistics='sentinel2:l2a' (surface)"),
+        ('landsat8', 'uint8', "statistics='landsat8:sr' (surface)"),
+        (['sentinel2:B10', 'hls:red'], 'reflectance', 'no mean and std are known'),
+    ],
+)
+def test_statistics_of_another_quantity_are_refused(
+    bands: str | list[str], unit: str, words: str
+) -> None:
+    with pytest.raises(ConfigError) as info:
+        Normalize(bands, unit=unit)
+    assert words in str(info.value)
+    assert Normalize(bands, unit=unit, mean=0.4, std=0.2).mean[0] == 0.4
+
+
+def test_statistics_that_bands_bring_are_used() -> None:
+    own = {'name': 'B04', 'sensor': 'sentinel2', 'mean': 0.3, 'std': 0.1}
+    assert Normalize([own], unit='uint8').mean == (0.3,)
+    assert Normalize([own, 'sentinel2:B03'], 'l2a').mean == (0.3, 0.06142)
+
+
+@pytest.mark.parametrize('sensor', ['landsat8', 'landsat9'])
+def test_landsat_level1_is_not_top_of_atmosphere_reflectance(sensor: str) -> None:
+    with pytest.raises(ConfigError, match='toa_uncorrected'):
+        Normalize(sensor, 'c2l1')
+    corrected = Normalize(sensor, unit='reflectance', statistics=f'{sensor}:toa')
+    assert corrected.mean[0] == 0.1149 and corrected.std[0] == 0.0289
 
 
 def test_statistics_given_by_hand() -> None:

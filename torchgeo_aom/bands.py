@@ -17,6 +17,7 @@ from torchgeo_aom.catalogue import (
     list_presets,
     list_sensors,
     load_sensors,
+    product_statistics,
 )
 from torchgeo_aom.errors import BandError, suggest
 from torchgeo_aom.sensors import (
@@ -51,6 +52,7 @@ __all__ = (
     'list_presets',
     'list_sensors',
     'load_sensors',
+    'product_statistics',
     'resolve_bands',
     'wavelength_to_index',
 )

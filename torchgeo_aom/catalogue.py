@@ -19,6 +19,7 @@ __all__ = (
     'list_presets',
     'list_sensors',
     'load_sensors',
+    'product_statistics',
 )
 
 ENV_VARIABLE = 'TORCHGEO_AOM_SENSORS'
@@ -226,11 +227,112 @@ def band_statistics(
     else:
         sensor, table = _find_table(statistics)
         pairs = [_from_table(band, sensor, table) for band in bands]
+    return _columns(bands, pairs, f' in {statistics!r}' if statistics else '')
+
+
+def product_statistics(
+    bands: Sequence[Band], product: Product
+) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+    """Look up mean and standard deviation of each band that fit a product.
+
+    Bands that bring numbers of their own keep them. The others get those of their sensor's table
+    that the product names, or else of the quantity that fits it: display values for 8-bit ones, for
+    reflectance that of the top of the atmosphere or of the surface.
+
+    Args:
+        bands: resolved bands.
+        product: how the values are stored, and of which quantity they are.
+
+    Returns:
+        Means and standard deviations, one for each band, and a doubt: the text is empty, or says
+        that statistics of another quantity would fit as well.
+
+    Raises:
+        ConfigError: if a band has none, or none of a quantity that can fit.
+    """
+    pairs = [None if b.mean is None or b.std is None else (b.mean, b.std) for b in bands]
+    sensors: dict[str, Sensor] = {}
+    looked_up: list[int] = []
+    for k, band in enumerate(bands):
+        found = find_sensor(band.sensor) if band.sensor else None
+        # A band that differs from the catalogue's was given numbers by the caller.
+        if band.sensor and found and (band.mean, band.std) == _numbers(band, found[0]):
+            sensors[band.sensor] = found[0]
+            looked_up.append(k)
+    fitting = {
+        name: _fitting(
+            sensor, product, {bands[k].name for k in looked_up if bands[k].sensor == name}
+        )
+        for name, sensor in sensors.items()
+    }
+    quantities = [
+        quantity
+        for quantity in dict.fromkeys(t.quantity for tables in fitting.values() for t in tables)
+        if all(any(t.quantity == quantity for t in tables) for tables in fitting.values())
+    ]
+    used: list[str] = []
+    for k in looked_up:
+        pairs[k] = None
+        name = str(bands[k].sensor)
+        if quantities:
+            table = next(t for t in fitting[name] if t.quantity == quantities[0])
+            pairs[k] = _from_table(bands[k], sensors[name], table)
+            used.append(f'{name}:{table.name}')
+    listing = ', '.join(
+        f"statistics='{name}:{table.name}' ({table.quantity or 'quantity not stated'})"
+        for name, sensor in sensors.items()
+        for table in sensor.statistics.values()
+    )
+    kind = f'product {product.name!r} (unit {product.unit}, {product.quantity or "any quantity"})'
+    if listing:
+        why = f' that fit {kind}. There are {listing}: choose one only if the quantity is the same'
+    columns = _columns(bands, pairs, why if listing else '')
+    doubt = (
+        f'{kind} does not say which statistics fit: those of {used[0]!r} are used, there are '
+        f'{listing}. Choose one, or give mean=[...] and std=[...]'
+        if len(quantities) > 1
+        else ''
+    )
+    return *columns, doubt
+
+
+def _numbers(band: Band, sensor: Sensor) -> tuple[float | None, float | None] | None:
+    numbers = {own.name: (own.mean, own.std) for own in sensor.bands}
+    return numbers.get(band.name)
+
+
+def _fitting(sensor: Sensor, product: Product, names: set[str]) -> list[Statistics]:
+    """The tables of a sensor that may be used with a product."""
+    tables = list(sensor.statistics.values())
+    own = sensor.products.get(product.name)
+    if own is not None and _same_storage(own, product):
+        if own.statistics is not None:
+            return [sensor.statistics[own.statistics]]
+        if own.quantity is None:  # the file that has both says that they belong together
+            return tables[:1]
+    if product.quantity is not None:
+        allowed: tuple[str, ...] = (product.quantity,)
+    else:
+        allowed = ('display',) if product.unit == 'uint8' else ('toa', 'surface')
+    fit = [table for table in tables if table.quantity in allowed]
+    whole = [table for table in fit if names <= table.mean.keys()]
+    # Only the surface has just the twelve bands of Sentinel-2 without the cirrus band.
+    return [table for table in whole if names == table.mean.keys()] or whole or fit
+
+
+def _same_storage(one: Product, other: Product) -> bool:
+    keys = ('scale', 'offset', 'unit', 'statistics', 'quantity')
+    return all(getattr(one, key) == getattr(other, key) for key in keys)
+
+
+def _columns(
+    bands: Sequence[Band], pairs: Sequence[tuple[float, float] | None], why: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     missing = [band.label for band, pair in zip(bands, pairs, strict=True) if pair is None]
     if missing:
         raise ConfigError(
-            f'no mean and std are known for {", ".join(missing)}'
-            f'{f" in {statistics!r}" if statistics else ""}. Give mean=[...] and std=[...] in '
+            f'no mean and std are known for {", ".join(missing)}{why}. '
+            f'Give mean=[...] and std=[...] in '
             f'reflectance, one value for each of the {len(bands)} bands, or, as a stand-in, those '
             f"of the corresponding Sentinel-2 bands: statistics='sentinel2:l1c' or 'sentinel2:l2a'"
         )

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from torchgeo_aom.errors import BandError, suggest
 from torchgeo_aom.sensors import (
+    QUANTITIES,
     UNITS,
     Band,
     Product,
@@ -31,7 +32,17 @@ SENSOR_KEYS = (
     'products',
     'statistics',
 )
-PRODUCT_KEYS = ('scale', 'offset', 'unit', 'description', 'dtype', 'statistics')
+PRODUCT_KEYS = (
+    'scale',
+    'offset',
+    'unit',
+    'description',
+    'dtype',
+    'statistics',
+    'quantity',
+    'nodata',
+    'nodata_in',
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,11 @@ class _Reader:
         if not is_number(value):
             self.fail(key, f'must be a finite number, got {value!r}')
         return float(value)  # type: ignore[arg-type]
+
+    def choice(self, value: object, key: str, allowed: tuple[str, ...]) -> str:
+        if not isinstance(value, str) or value not in allowed:
+            self.fail(key, f'must be one of {", ".join(allowed)}, got {value!r}')
+        return value
 
     def name(self, value: str, key: str) -> str:
         if not re.fullmatch(r'[a-z0-9][a-z0-9_]*', value):
@@ -174,9 +190,6 @@ def _products(
         scale = read.number(facts.get('scale', 1.0), f'{here}.scale')
         if scale <= 0:
             read.fail(f'{here}.scale', f'must be positive, got {scale:g}')
-        unit = facts.get('unit')
-        if unit not in UNITS:
-            read.fail(f'{here}.unit', f'must be one of {", ".join(UNITS)}, got {unit!r}')
         chosen = facts.get('statistics')
         if chosen is not None and chosen not in statistics:
             hint = suggest(chosen, statistics)
@@ -185,19 +198,29 @@ def _products(
             name=name,
             scale=scale,
             offset=read.number(facts.get('offset', 0.0), f'{here}.offset'),
-            unit=unit,
+            unit=read.choice(facts.get('unit'), f'{here}.unit', UNITS),
             description=read.text(facts.get('description', name), f'{here}.description'),
             dtype=facts.get('dtype'),
             statistics=chosen,
+            quantity=_quantity(read, facts, here),
+            nodata=read.number(facts['nodata'], f'{here}.nodata') if 'nodata' in facts else None,
+            nodata_in=read.choice(
+                facts.get('nodata_in', 'each'), f'{here}.nodata_in', ('each', 'all')
+            ),
         )
     return products
+
+
+def _quantity(read: _Reader, facts: Mapping[str, Any], key: str) -> str | None:
+    given = facts.get('quantity')
+    return None if given is None else read.choice(given, f'{key}.quantity', QUANTITIES)
 
 
 def _statistics(read: _Reader, value: object, key: str) -> dict[str, Statistics]:
     statistics: dict[str, Statistics] = {}
     for name, entry in read.table(value, key).items():
         here = f'{key}.{read.name(name, key)}'
-        facts = read.table(entry, here, ('source', 'mean', 'std'))
+        facts = read.table(entry, here, ('source', 'mean', 'std', 'quantity'))
         columns = {
             column: {
                 band: read.number(number, f'{here}.{column}.{band}')
@@ -208,7 +231,8 @@ def _statistics(read: _Reader, value: object, key: str) -> dict[str, Statistics]
         if columns['mean'].keys() != columns['std'].keys():
             read.fail(here, 'mean and std must name the same bands')
         source = read.text(facts.get('source'), f'{here}.source')
-        statistics[name] = Statistics(name, source, columns['mean'], columns['std'])
+        quantity = _quantity(read, facts, here)
+        statistics[name] = Statistics(name, source, columns['mean'], columns['std'], quantity)
     return statistics
 
 

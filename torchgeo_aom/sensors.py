@@ -16,6 +16,9 @@ __all__ = ('Band', 'Product', 'Sensor', 'Statistics', 'band_from_mapping', 'fold
 
 MAX_INDEX = 99
 UNITS = ('dn', 'reflectance', 'uint8')
+# Reflectance at the top of the atmosphere, the same not divided by the sine of the sun's elevation,
+# reflectance of the surface, display values.
+QUANTITIES = ('toa', 'toa_uncorrected', 'surface', 'display')
 
 
 def is_number(value: object) -> bool:
@@ -97,6 +100,10 @@ class Product:
         description: one sentence.
         dtype: data type of the files, if it is fixed.
         statistics: name of the sensor's statistics that fit this product, if not the default ones.
+        quantity: what the reflectance is, see `QUANTITIES`; None where it is not stated.
+        nodata: stored value that means "no data", None if there is none.
+        nodata_in: ``'each'`` where the value says so in every band by itself, ``'all'`` where a
+            pixel has no data only if all bands hold the value, as one band may measure it.
     """
 
     name: str
@@ -106,16 +113,20 @@ class Product:
     description: str = ''
     dtype: str | None = None
     statistics: str | None = None
+    quantity: str | None = None
+    nodata: float | None = None
+    nodata_in: str = 'each'
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation per band, in reflectance, and where they come from."""
+    """Mean and standard deviation per band, where they come from and of which quantity."""
 
     name: str
     source: str
     mean: dict[str, float]
     std: dict[str, float]
+    quantity: str | None = None
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from torchgeo_aom.bands import (
     band_statistics,
     get_product,
     get_sensor,
+    product_statistics,
     resolve_bands,
 )
 from torchgeo_aom.catalogue import find_sensor
@@ -58,8 +61,11 @@ class Normalize(nn.Module):
         sensor: the sensor that band names without one belong to.
         mean: mean per band in reflectance, instead of the catalogue's.
         std: standard deviation per band in reflectance, together with *mean*.
-        statistics: catalogue statistics to use, see `band_statistics`.
-        nodata: stored value that means "no data".
+        statistics: catalogue statistics to use, see `band_statistics`; by default those that fit
+            the product, see `product_statistics`.
+        nodata: stored value that means "no data". ``'product'`` is the product's own: 0 in all
+            bands of a Sentinel-2 pixel (one band may measure 0), 0 in any band of Landsat, -9999 of
+            HLS. A number counts in each band by itself; None says that every value is data.
         nodata_fill: fill NaN, infinite and *nodata* pixels with the band's mean (0 afterwards)
             instead of raising.
         strict: raise `UnitError` instead of warning where values contradict the declared unit.
@@ -81,14 +87,16 @@ class Normalize(nn.Module):
         mean: float | Iterable[float] | Tensor | None = None,
         std: float | Iterable[float] | Tensor | None = None,
         statistics: str | None = None,
-        nodata: float | None = None,
+        nodata: float | str | None = 'product',
         nodata_fill: bool = False,
         strict: bool = False,
     ) -> None:
         """Look everything up once."""
         super().__init__()
         self.bands = resolve_bands(bands, sensor)
-        self.product = _choose_product(self.bands, product, unit)
+        chosen = _choose_product(self.bands, product, unit)
+        # Which value is no data may be said otherwise, so it is kept apart from the conversion.
+        self.product = replace(chosen, nodata=None)
         if (mean is None) != (std is None):
             raise ConfigError('mean and std belong together: give both or neither')
         if mean is not None and statistics is not None:
@@ -96,12 +104,17 @@ class Normalize(nn.Module):
         if mean is not None and std is not None:
             self.mean = _column(mean, 'mean', self.bands)
             self.std = _column(std, 'std', self.bands)
+        elif statistics is not None:
+            self.mean, self.std = band_statistics(self.bands, statistics)
         else:
-            name = statistics or _product_statistics(self.bands, self.product)
-            self.mean, self.std = band_statistics(self.bands, name)
+            self.mean, self.std, doubt = product_statistics(self.bands, self.product)
+            if doubt and strict:
+                raise UnitError(doubt)
+            if doubt:
+                warnings.warn(doubt, UnitWarning, stacklevel=_outside())
         if min(self.std) < 0:
             raise ConfigError(f'std must not be negative: {self.std}')
-        self.nodata = nodata
+        self.nodata, self.nodata_in = _choose_nodata(nodata, chosen)
         self.nodata_fill = nodata_fill
         self.strict = strict
         self._warned = False
@@ -175,20 +188,23 @@ class Normalize(nn.Module):
 
     def _valid(self, value: Tensor) -> Tensor:
         valid = torch.isfinite(value)
-        if self.nodata is not None and not math.isnan(self.nodata):
-            valid &= value != self.nodata
+        if self.nodata is not None:
+            filled = value == self.nodata
+            valid &= ~(filled.all(-3, keepdim=True) if self.nodata_in == 'all' else filled)
         return valid
 
     def _nodata_message(self, valid: Tensor) -> str:
         share = 1 - valid.movedim(-3, 0).flatten(1).float().mean(1)
         worst = int(share.argmax())
-        what = (
-            'NaN or infinite' if self.nodata is None else f'NaN, infinite or nodata={self.nodata}'
-        )
+        what, other = 'NaN or infinite', ''
+        if self.nodata is not None:
+            where = ' in all bands' if self.nodata_in == 'all' else ''
+            what = f'NaN, infinite or nodata={self.nodata:g}{where}'
+            other = f'; if {self.nodata:g} is a measured value, pass nodata=None'
         return (
             f'{int((~valid).sum())} of {valid.numel()} values are {what}, most in band '
             f'{self.bands[worst].label!r} ({float(share[worst]):.1%}). Mask them beforehand or '
-            f'pass nodata_fill=True to fill them with the mean of the band'
+            f'pass nodata_fill=True to fill them with the mean of the band{other}'
         )
 
     def _check_unit(self, value: Tensor, dtype: torch.dtype) -> None:
@@ -333,12 +349,21 @@ def _sensor_of(bands: Sequence[Band]) -> Sensor | None:
     return found[0] if found else None
 
 
-def _product_statistics(bands: Sequence[Band], product: Product) -> str | None:
-    """Products of another processing level have statistics of their own."""
-    own = _sensor_of(bands)
-    if own is None or product.statistics is None or own.products.get(product.name) != product:
-        return None
-    return f'{own.name}:{product.statistics}'
+def _outside() -> int:
+    """The stack level, for the caller, of the first frame that is not of this package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get('__name__', '').startswith('torchgeo_aom'):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _choose_nodata(nodata: float | str | None, product: Product) -> tuple[float | None, str]:
+    """The value that means "no data", and whether it counts in 'each' band or only in 'all'."""
+    if isinstance(nodata, str):
+        if nodata != 'product':
+            raise ConfigError(f"nodata must be a number, None or 'product', got {nodata!r}")
+        return product.nodata, product.nodata_in
+    return None if nodata is None or math.isnan(nodata) else nodata, 'each'
 
 
 def _column(
