@@ -480,11 +480,13 @@ class TestLoadState:
         before = {key: value.clone() for key, value in model.state_dict().items()}
         save_weights(nano(num_heads=2), tmp_path / 'heads.safetensors')
         save_weights(nano(channel_encoding='wavelength'), tmp_path / 'codes.safetensors')
+        save_weights(nano(channel_pool='max'), tmp_path / 'pool.safetensors')
         (tmp_path / 'cut.ckpt').write_bytes(b'PK\x03\x04 and no more')
         for source, match in (
-            (member, 'num_heads|embed_dim 192'),
+            (member, r'aom_vitt weights \(192 wide, 12 deep\), the model is an AOM \(24 wide, 2'),
             (tmp_path / 'heads.safetensors', 'trained with num_heads=2, the model has num_heads=3'),
             (tmp_path / 'codes.safetensors', 'channel_encoding=wavelength'),
+            (tmp_path / 'pool.safetensors', 'trained with channel_pool=max, the model has .*=mean'),
             (tmp_path / 'cut.ckpt', '16 bytes'),
             ({'fc.weight': torch.ones(1)}, 'no AOM backbone'),
         ):
@@ -518,6 +520,36 @@ class TestLoadState:
         wrong = AOM(**{**options, 'num_heads': 4}, bands='naip')
         with pytest.raises(CheckpointError, match='num_heads=3, the model has num_heads=4'):
             wrong.load_state_dict(member.get_state_dict(), strict=False)
+
+    def test_facts_in_stock_frameworks(self, member: AOMWeights, tiny: AOM) -> None:
+        options = {**SIZES['aom_vitt'], 'kernel_sizes': (8, 16), 'bands': 'naip'}
+        state = member.get_state_dict()
+        with pytest.raises(CheckpointError, match='channel_pool=mean, the model has .*=max'):
+            AOM(**options, channel_pool='max').load_state_dict(state, strict=False)
+        # Attention pooling starts as the mean, and an old file says nothing.
+        AOM(**options, channel_pool='attn').load_state_dict(state, strict=False)
+        AOM(**options, channel_pool='max').load_state_dict(tiny.state_dict())
+        with pytest.raises(CheckpointError, match=r'aom_vitt weights \(192 wide.*is an AOM \(24'):
+            nano().load_state_dict(state, strict=False)
+
+    def test_file_loaded_by_a_framework_warns_once(self, recwarn: Any) -> None:
+        """TorchGeo's trainers take the parameters out of a checkpoint as a plain dictionary."""
+
+        def warned() -> int:
+            return len([w for w in recwarn if w.category is BandWarning])
+
+        model = nano(bands=None)
+        foreign = dict(nano().state_dict())
+        copy.deepcopy(model)
+        model.load_state_dict(model.state_dict())
+        task = nn.ModuleDict({'model': model})
+        task.load_state_dict(dict(task.state_dict()))
+        nano().load_state_dict(foreign)
+        loading.load_into(model, foreign)
+        assert warned() == 0
+        for _ in range(2):
+            model.load_state_dict(foreign)
+        assert warned() == 1
 
     def test_features_only(self, tiny_file: Path, tiny: AOM) -> None:
         """timm takes away blocks and norm before weights can be loaded."""
@@ -619,15 +651,17 @@ class TestLoadBackbone:
     def test_named_model(self, member: AOMWeights, tiny_file: Path) -> None:
         assert load_backbone(tiny_file, model='aom_vitt').embed_dim == 192
         with pytest.raises(
-            CheckpointError, match='has embed_dim 192 and 12 blocks, the model embed_dim 384'
+            CheckpointError, match=r'aom_vitt weights \(192 wide, 12 deep\), the model is aom_vits'
         ):
-            load_backbone(tiny_file, model='aom_vits', num_heads=3)
+            load_backbone(tiny_file, model='aom_vits')
         with pytest.raises(ConfigError, match="did you mean 'aom_vitt'"):
             load_backbone(tiny_file, model='aom_vit')
 
     def test_options_that_contradict_the_weights(self, tmp_path: Path) -> None:
         save_weights(nano(), tmp_path / 'a.safetensors')
-        for option in ({'num_heads': 2}, {'channel_encoding': 'wavelength'}):
+        for option in (
+            {'num_heads': 2}, {'channel_encoding': 'wavelength'}, {'channel_pool': 'max'},
+        ):  # fmt: skip
             with pytest.raises(CheckpointError, match=f'trained with {next(iter(option))}'):
                 load_backbone(tmp_path / 'a.safetensors', **option)
 

@@ -21,6 +21,7 @@ __all__ = (
     'adapt_kernel_bank',
     'as_aom',
     'check_facts',
+    'check_size',
     'kernel_bank_hook',
     'load_into',
     'shape_facts',
@@ -74,12 +75,6 @@ class LoadReport:
 
 def find_prefix(state_dict: Iterable[str]) -> str:
     """What precedes the backbone's own names, e.g. ``'model.encoder.'``; empty if nothing does.
-
-    Args:
-        state_dict: names of parameters.
-
-    Returns:
-        The prefix.
 
     Raises:
         CheckpointError: if there are several backbones and none is the main one.
@@ -217,6 +212,23 @@ def adapt_kernel_bank(
     return resized
 
 
+def check_size(model: Any, own: Mapping[str, Tensor]) -> None:
+    """Refuse parameters (by the backbone's own names) of another width or depth than the model."""
+    from .aom import SIZES
+
+    depth = sum(key.startswith('blocks.') and key.endswith('.attn.qkv.weight') for key in own)
+    theirs = (shape_facts(own)['embed_dim'], depth)
+    # features_only takes blocks away, but not what is known of them
+    ours = (model.embed_dim, max(len(model.blocks), len(model.feature_info)))
+    if theirs != ours:
+        names = {(size['embed_dim'], size['depth']): name for name, size in SIZES.items()}
+        raise CheckpointError(
+            f'These are {names.get(theirs, "AOM")} weights ({theirs[0]} wide, {theirs[1]} deep), '
+            f'the model is {names.get(ours, "an AOM")} ({ours[0]} wide, {ours[1]} deep). Build the '
+            'model with the embed_dim and depth of the weights, or take weights of its size.'
+        )
+
+
 def check_facts(model: nn.Module, facts: Mapping[str, Any]) -> None:
     """Compare what shapes do not show: a model with other heads would run and be wrong.
 
@@ -230,7 +242,10 @@ def check_facts(model: nn.Module, facts: Mapping[str, Any]) -> None:
     built = {
         'num_heads': str(model.blocks[0].attn.num_heads),  # type: ignore[index, union-attr]
         'channel_encoding': str(model.patch_embed.channel_encoding),  # type: ignore[union-attr]
+        'channel_pool': str(model.channel_pool.kind),  # type: ignore[union-attr]
     }
+    if built['channel_pool'] == 'attn' and facts.get('channel_pool') == 'mean':
+        del built['channel_pool']  # attention pooling starts as the mean
     for key, value in built.items():
         if key in facts and str(facts[key]) != value:
             raise CheckpointError(
@@ -240,11 +255,7 @@ def check_facts(model: nn.Module, facts: Mapping[str, Any]) -> None:
 
 
 def warn_positional(model: nn.Module) -> None:
-    """Warn once a process that pretrained weights meet channels that nobody has named.
-
-    Args:
-        model: the AOM that pretrained weights were loaded into.
-    """
+    """Warn once a process that pretrained weights meet channels that nobody has named."""
     global _positional_warned
     if model.bands is not None or _positional_warned:
         return
@@ -276,28 +287,15 @@ def kernel_bank_hook(
     """
     facts = local_metadata.get(FACTS)
     if facts is not None:
+        own = {key[len(prefix) :]: v for key, v in state_dict.items() if key.startswith(prefix)}
+        check_size(module, own)
         check_facts(module, facts)
         warn_positional(module)
+    elif not prefix and 'version' not in local_metadata:
+        # From a file, through a framework: a module's own state_dict() carries versions, and in a
+        # larger model that is restored there is a prefix.
+        warn_positional(module)
     adapt_kernel_bank(state_dict, prefix, module)
-
-
-def _mismatch(
-    wrong: list[str], own: Mapping[str, Tensor], target: Mapping[str, Tensor]
-) -> CheckpointError:
-    """Error of shapes that do not fit, with the sizes of both sides."""
-    theirs, ours = (
-        f'embed_dim {facts["embed_dim"]} and {facts["depth"]} blocks'
-        for facts in (shape_facts(own), shape_facts(target))
-    )
-    lines = [
-        f'{key}: checkpoint {tuple(own[key].shape)}, model {tuple(target[key].shape)}'
-        for key in wrong[:5]
-    ]
-    more = f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''
-    return CheckpointError(
-        f'{len(wrong)} parameters have another shape: {"; ".join(lines)}{more}. The checkpoint has '
-        f'{theirs}, the model {ours}; build the model in the size of the checkpoint.'
-    )
 
 
 def _pruned(model: nn.Module, own: Iterable[str]) -> list[str]:
@@ -338,7 +336,7 @@ def load_into(
         raise ConfigError(f"head must be 'keep' or 'drop', got {head!r}.")
     model = as_aom(model)
     own = strip_prefix(state_dict, head=True)
-    shape_facts(own or state_dict)
+    check_size(model, own or state_dict)
     target = model.state_dict()
     heads = [key for key in own if key.startswith('head.')]
     fits = all(key in target and own[key].shape == target[key].shape for key in heads)
@@ -357,7 +355,14 @@ def load_into(
     resized = adapt_kernel_bank(own, '', model)
     wrong = [key for key in own if key in target and own[key].shape != target[key].shape]
     if wrong:
-        raise _mismatch(wrong, own, target)
+        lines = [
+            f'{key}: checkpoint {tuple(own[key].shape)}, model {tuple(target[key].shape)}'
+            for key in wrong[:5]
+        ]
+        raise CheckpointError(
+            f'{len(wrong)} parameters have another shape, the first: {"; ".join(lines)}. Build the '
+            'model with the options of the checkpoint.'
+        )
     kept = tuple(key for key in target if key not in own and key.startswith(OPTIONAL))
     missing = [key for key in target if key not in own and key not in kept]
     unexpected = [key for key in own if key not in target]
@@ -380,7 +385,9 @@ def load_into(
                 f'{key} holds NaN or infinite values: the training run had diverged or the file is '
                 'damaged. Use an earlier checkpoint.'
             )
-    model.load_state_dict({**{key: target[key] for key in kept}, **own}, strict=True)
+    whole = OrderedDict({**{key: target[key] for key in kept}, **own})
+    whole._metadata = target._metadata  # type: ignore[attr-defined]
+    model.load_state_dict(whole, strict=True)
     prefix = find_prefix(state_dict)
     dropped = tuple(
         key for key in state_dict if not key.startswith(prefix) or key[len(prefix) :] not in own

@@ -22,7 +22,15 @@ from .checkpoint import (
     read_state_dict,
     save_weights,
 )
-from .loading import FACTS, LoadReport, check_facts, strip_prefix, warn_positional
+from .loading import (
+    FACTS,
+    LoadReport,
+    as_aom,
+    check_facts,
+    check_size,
+    strip_prefix,
+    warn_positional,
+)
 from .weights_enum import (
     ENUMS,
     AOMBase_Weights,
@@ -247,6 +255,8 @@ def load_state(model: nn.Module, source: Source, *, head: str = 'keep') -> LoadR
         CheckpointWarning: if a head or a kernel is left out.
     """
     state_dict, facts = read_source(source)
+    model = as_aom(model)
+    check_size(model, state_dict)
     check_facts(model, facts)
     report = load_into(model, state_dict, head=head)
     warn_positional(model)
@@ -295,6 +305,5 @@ def load_backbone(
     if bands is None and kwargs.get('in_chans') is None:
         bands = facts.get('bands')
     backbone = AOM(bands=bands, **options)
-    check_facts(backbone, known)
     load_state(backbone, state_dict)
     return backbone.eval()

@@ -107,7 +107,8 @@ class AOMWeights(WeightsEnum):  # type: ignore[misc]
         if map_location is not None:
             own = OrderedDict((key, value.to(map_location)) for key, value in own.items())
         # What shapes do not show travels with the parameters, to any load_state_dict.
-        facts = {key: meta[key] for key in ('num_heads', 'channel_encoding') if key in meta}
+        keys = ('num_heads', 'channel_encoding', 'channel_pool')
+        facts = {key: meta[key] for key in keys if key in meta}
         own._metadata = {'': {FACTS: facts}}  # type: ignore[attr-defined]
         return own
 
