@@ -16,6 +16,7 @@ from torch import Tensor
 
 from torchgeo_aom.bands import Product, resolve_bands
 from torchgeo_aom.errors import BandError, ConfigError, InputError, UnitError, UnitWarning
+from torchgeo_aom.layers.collate import collate_bands
 from torchgeo_aom.spectrum import SENTINEL2_BANDS
 from torchgeo_aom.transforms import Normalize, NormalizeSample, check_image
 
@@ -368,7 +369,7 @@ def test_statistics_given_by_hand() -> None:
         (torch.zeros(3, 8, 0), InputError, 'not empty'),
         (torch.zeros(3, 8, 8, dtype=torch.bool), InputError, 'torch.bool'),
         (torch.zeros(3, 8, 8, dtype=torch.complex64), InputError, 'complex64'),
-        ([[[1.0]]], InputError, 'must be a tensor of numbers, got list'),
+        ([[[1.0]]], InputError, 'must be a tensor of numbers.* got list'),
     ],
 )
 def test_bad_image(image: Tensor, error: type[Exception], words: str) -> None:
@@ -390,14 +391,38 @@ def test_sample() -> None:
     image, mask = dn(3, 8, 8), torch.ones(8, 8)
     sample = {'image': image, 'mask': mask, 'crs': 'EPSG:32632'}
     normalize = Normalize(RGB, 'l1c')
-    out = NormalizeSample(normalize)(sample)
-    assert torch.equal(out['image'], normalize(image))
-    assert out['mask'] is mask and out['crs'] == 'EPSG:32632'
+    for out in (normalize(sample), NormalizeSample(normalize)(sample)):
+        assert torch.equal(out['image'], normalize(image)) and out is not sample
+        assert out['mask'] is mask and out['crs'] == 'EPSG:32632'
     assert sample['image'] is image and image.dtype == torch.uint16
     pair = NormalizeSample(normalize, keys=('image1', 'image2'))({'image1': image, 'image2': image})
     assert torch.equal(pair['image2'], normalize(image))
     with pytest.raises(InputError, match="no 'image'; it has mask"):
         NormalizeSample(normalize)({'mask': mask})
+    with pytest.raises(InputError, match="no 'image'; it has mask"):
+        normalize({'mask': mask})
+    with pytest.raises(InputError, match='got str'):
+        normalize({'image': 'a.tif'})
+    with pytest.raises(InputError, match='must be a dict, got Tensor'):
+        NormalizeSample(normalize)(image)
+    batch = normalize({'image': dn(2, 3, 8, 8), 'label': torch.tensor([1, 2])})
+    assert batch['image'].shape == (2, 3, 8, 8) and batch['label'].tolist() == [1, 2]
+
+
+def test_collate_keeps_floats_and_refuses_integers() -> None:
+    bands = ['sentinel2:rgb', 'sentinel2:B08']
+    half, full = torch.rand(3, 4, 4).half(), torch.rand(1, 4, 4)
+    x, index = collate_bands([half, full], bands)
+    assert x.dtype == torch.float32 and torch.equal(x[0], half.float())
+    assert torch.equal(x[1, :1], full) and torch.isnan(index[1, 1:]).all()
+    swapped, _ = collate_bands([full, half], bands[::-1])
+    assert swapped.dtype == torch.float32 and torch.equal(swapped[0, :1], full)
+    assert collate_bands([half], bands[:1])[0].dtype == torch.float16
+    for wrong in (dn(1, 4, 4), full.int(), full > 0):
+        with pytest.raises(InputError, match=r'Image 1 is of type torch\.'):
+            collate_bands([half, wrong], bands)
+    with pytest.raises(InputError, match='Image 0 is of type list'):
+        collate_bands([[[[0.5]]]], bands[1:])  # type: ignore[list-item]
 
 
 def test_check_image() -> None:

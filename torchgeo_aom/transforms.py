@@ -128,20 +128,36 @@ class Normalize(nn.Module):
                 key, torch.tensor(column, dtype=torch.float32)[:, None, None], False
             )
 
-    def forward(self, x: Tensor | np.ndarray[Any, Any]) -> Tensor:
-        """Normalize an image or a batch.
+    def forward(
+        self,
+        x: Tensor | np.ndarray[Any, Any] | Mapping[str, Any],
+        keys: str | Sequence[str] = ('image',),
+    ) -> Any:
+        """Normalize an image, a batch, or the images of a TorchGeo sample.
 
         Args:
-            x: stored values (C, H, W), (B, C, H, W) or (B, T, C, H, W).
+            x: stored values (C, H, W), (B, C, H, W) or (B, T, C, H, W), or a sample or batch
+                that holds such; it stays as it is.
+            keys: entries of a sample that are images.
 
         Returns:
-            A new float32 tensor of the same shape.
+            A new float32 tensor of the same shape; for a sample a new dict with normalized images
+            and everything else untouched.
 
         Raises:
             BandError: if the channels are not as many as the bands.
-            InputError: if shape, type or values cannot be used.
+            InputError: if shape, type or values cannot be used, or a sample lacks a key.
             UnitError: if *strict* and the values contradict the declared unit.
         """
+        if not isinstance(x, Mapping):
+            return self._image(x)
+        keys = (keys,) if isinstance(keys, str) else keys
+        for key in keys:
+            if key not in x:
+                raise InputError(f'the sample has no {key!r}; it has {", ".join(map(str, x))}')
+        return {**x, **{key: self._image(x[key]) for key in keys}}
+
+    def _image(self, x: object) -> Tensor:
         stored = self._as_tensor(x)
         value = stored.to(torch.float32)
         valid = self._valid(value)
@@ -159,8 +175,9 @@ class Normalize(nn.Module):
             x: stored values (C, H, W) or (B, C, H, W).
 
         Returns:
-            Channel indices (C,) or (B, C) for the encoder's *bands*, NaN where a band has no valid
-            pixel, so that the encoder leaves it out.
+            Channel indices (C,) or (B, C) for *bands* of an encoder with
+            ``channel_encoding='index'`` (one with ``'wavelength'`` reads other numbers), NaN where
+            a band has no valid pixel, so that the encoder leaves it out.
         """
         valid = self._valid(self._as_tensor(x).to(torch.float32))
         index = torch.tensor([band.index for band in self.bands], device=valid.device)
@@ -175,7 +192,10 @@ class Normalize(nn.Module):
             # A copy: torch knows no read-only arrays, negative strides or foreign byte orders.
             x = torch.from_numpy(x.astype(x.dtype.newbyteorder('='), order='C'))
         if not isinstance(x, Tensor):
-            raise InputError(f'an image must be a tensor of numbers, got {type(x).__name__}')
+            raise InputError(
+                f'an image must be a tensor of numbers or a sample that holds one, '
+                f'got {type(x).__name__}'
+            )
         if x.ndim not in (3, 4, 5) or x.numel() == 0:
             raise InputError(
                 f'an image must be (C, H, W), (B, C, H, W) or (B, T, C, H, W) and not empty, '
@@ -240,21 +260,20 @@ class Normalize(nn.Module):
 
 
 class NormalizeSample(nn.Module):
-    """`Normalize` for TorchGeo's samples and batches.
+    """`Normalize` for samples whose images have other keys than ``'image'``.
 
     Args:
         normalize: the transform of the image.
         keys: entries of the sample that are images.
     """
 
-    def __init__(self, normalize: Normalize, keys: Sequence[str] = ('image',)) -> None:
+    def __init__(self, normalize: Normalize, keys: str | Sequence[str] = ('image',)) -> None:
         """Keep the transform."""
         super().__init__()
-        self.normalize = normalize
-        self.keys = (keys,) if isinstance(keys, str) else tuple(keys)
+        self.normalize, self.keys = normalize, keys
 
     def forward(self, sample: Mapping[str, Any]) -> dict[str, Any]:
-        """Normalize the images of a sample.
+        """Normalize the images of a sample, see `Normalize.forward`.
 
         Args:
             sample: a sample or a batch; it stays as it is.
@@ -263,12 +282,11 @@ class NormalizeSample(nn.Module):
             A new dict with normalized images and everything else untouched.
 
         Raises:
-            InputError: if a key is missing.
+            InputError: if this is not a sample, or a key is missing.
         """
-        for key in self.keys:
-            if key not in sample:
-                raise InputError(f'the sample has no {key!r}; it has {", ".join(map(str, sample))}')
-        return {**sample, **{key: self.normalize(sample[key]) for key in self.keys}}
+        if not isinstance(sample, Mapping):
+            raise InputError(f'a sample must be a dict, got {type(sample).__name__}')
+        return dict(self.normalize(sample, self.keys))
 
 
 def check_image(x: object, channels: int | None = None) -> None:
