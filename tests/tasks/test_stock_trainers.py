@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Callback
@@ -67,6 +68,8 @@ class TestImageTasks:
         task = cls(model=MODEL, in_channels=2, weights=given, **kwargs)
         # TorchGeo gives MoCo's slow copy the weights only where timm loads them.
         assert weights.loaded(task.backbone if name in ('moco', 'simclr') else task.model)
+        if name == 'moco':
+            assert weights.loaded(task.backbone_momentum) == (how == 'true')
 
     @pytest.mark.parametrize('name', ['classification', 'moco'])
     def test_fit_weights(self, name: str, weights: Weights, tmp_path: Path) -> None:
@@ -174,6 +177,11 @@ class TestSegmentation:
         task = segmentation('upernet', in_channels=1)
         data = loader(1, height, width, mask=lambda: torch.randint(CLASSES, (height, width)))
         fit(task, data, tmp_path, limit_val_batches=0)
+
+    def test_unet_takes_any_size(self) -> None:
+        task = segmentation('unet', in_channels=1).eval()
+        with torch.inference_mode():
+            assert task(torch.randn(1, 1, 37, 61)).shape[-2:] == (37, 61)
 
     @pytest.mark.parametrize('model', ['upernet', 'deeplabv3+'])
     def test_frozen_backbone(self, model: str, tmp_path: Path) -> None:
@@ -343,7 +351,9 @@ class TestDoesNotWork:
         with pytest.raises(RuntimeError):
             task(torch.randn(1, 1, 48, 48))
 
-    @pytest.mark.parametrize(('model', 'size'), [('upernet', 333), ('deeplabv3+', 500)])
+    @pytest.mark.parametrize(
+        ('model', 'size'), [('upernet', 333), ('segformer', 333), ('deeplabv3+', 500)]
+    )
     def test_size(self, model: str, size: int) -> None:
         with pytest.raises(RuntimeError, match='Consider pad'):
             segmentation(model, in_channels=1).eval()(torch.randn(1, 1, size, size))
@@ -361,3 +371,24 @@ class TestDoesNotWork:
         """Only SMP's encoder knows of dates."""
         with pytest.raises(BandError, match='3 bands were named but the image has 6 channels'):
             upstream.ChangeDetection(model='dpt', backbone=f'tu-{MODEL}.sentinel2_rgb')
+
+
+class TestSMP:
+    """Models of SMP without a task."""
+
+    def test_tag(self) -> None:
+        model = smp.UPerNet(f'{MODEL}.naip', in_channels=4, encoder_weights=None)
+        assert [band.index for band in model.encoder.bands] == [3, 2, 1, 7]
+
+    def test_arguments_are_dropped(self) -> None:
+        """SMP hands none on to encoders of its own table, and says nothing."""
+        model = smp.UPerNet(MODEL, in_channels=4, encoder_weights=None, bands='naip', nonsense=1)
+        assert model.encoder.bands is None
+
+    def test_timm_arguments(self) -> None:
+        model = smp.DPT(
+            f'tu-{MODEL}', in_channels=4, encoder_weights=None, bands='naip', patch_size=8
+        ).eval()
+        assert [band.index for band in model.encoder.model.bands] == [3, 2, 1, 7]
+        with torch.inference_mode():
+            assert model(torch.randn(1, 4, SIZE, SIZE)).shape[-2:] == (SIZE, SIZE)
