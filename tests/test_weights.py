@@ -107,6 +107,16 @@ class TestEnums:
             with pytest.raises(CheckpointError, match=r'no published weights.*register_weights'):
                 default_weights(f'{model}.sentinel2_rgb')
 
+    def test_unknown_name(self, member: AOMWeights) -> None:
+        for error in (ConfigError, KeyError):
+            with pytest.raises(error, match=r"^AOMTiny_Weights has no weights 'NOPE'.*: MY_RUN"):
+                AOMTiny_Weights['NOPE']
+        for look_up in (AOMTiny_Weights.verify, find_weights):
+            with pytest.raises(ConfigError, match=r"did you mean '(AOMTiny_Weights\.)?MY_RUN'"):
+                look_up('AOMTiny_Weights.MY_RUM')
+        with pytest.raises(ConfigError, match='none yet; see register_weights'):
+            AOMBase_Weights['NOPE']
+
     def test_unknown_model(self) -> None:
         with pytest.raises(ConfigError, match="did you mean 'aom_vitb'"):
             default_weights('aom_vitbb')
@@ -576,6 +586,36 @@ class TestLoadState:
             'unet', 'aom_vitt.sentinel2_rgb', weights, 3, task='multiclass', num_classes=4
         )
         assert torch.equal(task.model.encoder.blocks[11].mlp.fc2.weight, kernel)
+
+
+class TestNewSensors:
+    def test_their_presets_are_tags(self, tmp_path: Path) -> None:
+        """In a process of its own: sensors and timm's tags stay for good."""
+        (tmp_path / 'mine.toml').write_text(
+            '[sensors.mycam]\ntitle = "Mine"\nbands = [{ name = "one", wavelength_um = 0.705 },'
+            ' { name = "two", wavelength_um = 0.842 }]\ngroups = { last = ["two"] }\n'
+        )
+        code = (
+            'import sys, timm, torchgeo_aom as t\n'
+            'from timm.models import list_models\n'
+            't.load_sensors(sys.argv[1])\n'
+            'before = list_models("aom_*", include_tags=True)\n'
+            't.register(); t.register()\n'
+            'after = list_models("aom_*", include_tags=True)\n'
+            'print(len(after) - len(before), len(after) == len(set(after)))\n'
+            'from timm.models._registry import _model_with_tags as tags\n'
+            'print(tags["aom_vitt"].count("aom_vitt.mycam"))\n'
+            'model = timm.create_model("aom_vitt.mycam", kernel_sizes=(8,), depth=1)\n'
+            'print(len(model.bands), model.pretrained_cfg["tag"])\n'
+        )
+        done = subprocess.run(
+            [sys.executable, '-W', 'error::UserWarning', '-c', code, str(tmp_path / 'mine.toml')],
+            cwd=ROOT, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        new, once, listed, bands, tag = done.stdout.split()
+        assert int(new) > 0 and int(new) % 4 == 0 and once == 'True'
+        assert (listed, bands, tag) == ('1', '2', 'mycam')
+        assert 'No pretrained configuration' not in done.stderr
 
 
 class TestBuilders:

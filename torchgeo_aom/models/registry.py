@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import timm
@@ -60,13 +61,18 @@ def _pretrained_cfg(preset: str | None = None) -> dict[str, Any]:
     }
 
 
-default_cfgs = generate_default_cfgs(
-    {
-        f'{name}.{tag}' if tag else name: _pretrained_cfg(preset)
-        for name in SIZES
-        for tag, preset in {'': None, **preset_tags()}.items()
-    }
-)
+def _all_cfgs() -> Any:
+    """Descriptions of all names that there are now; ``load_sensors`` adds presets."""
+    return generate_default_cfgs(
+        {
+            f'{name}.{tag}' if tag else name: _pretrained_cfg(preset)
+            for name in SIZES
+            for tag, preset in {'': None, **preset_tags()}.items()
+        }
+    )
+
+
+default_cfgs = _all_cfgs()
 
 
 def check_name(name: str) -> str:
@@ -214,6 +220,8 @@ BUILDERS: dict[str, tuple[Callable[..., nn.Module], type[WeightsEnum]]] = {
 
 
 def _register_timm() -> None:
+    # register_model takes the tags of a model from this module's default_cfgs.
+    current = _all_cfgs()
     for name, (builder, _) in BUILDERS.items():
         if timm.is_model(name):
             if timm.model_entrypoint(name) is not builder:
@@ -221,8 +229,23 @@ def _register_timm() -> None:
                     f'timm already knows another model named {name!r} (from '
                     f'{timm.model_entrypoint(name).__module__}); import only one of the two.'
                 )
+            new = [tag for tag in current[name].tags if tag not in default_cfgs[name].cfgs]
+            for tag in new:
+                _add_timm_tag(name, tag, current[name].cfgs[tag])
             continue
+        default_cfgs[name] = current[name]
         register_model(builder)
+
+
+def _add_timm_tag(name: str, tag: str, cfg: Any) -> None:
+    # timm has no public way to add a tag to a model that it knows; its look-ups read these tables.
+    from timm.models import _registry
+
+    default_cfgs[name].tags.append(tag)
+    default_cfgs[name].cfgs[tag] = cfg
+    full = f'{name}.{tag}'
+    _registry._model_pretrained_cfgs[full] = replace(cfg, architecture=name, tag=tag)
+    _registry._model_with_tags[name].append(full)
 
 
 def _register_smp() -> None:

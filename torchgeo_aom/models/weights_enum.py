@@ -37,7 +37,27 @@ def _normalizer() -> None:
     """Stands in the members' values; :attr:`AOMWeights.transforms` reads the meta instead."""
 
 
-class AOMWeights(WeightsEnum):  # type: ignore[misc]
+class UnknownWeights(ConfigError, KeyError):
+    """There are no weights of that name; a KeyError too, as of any enum."""
+
+    __str__ = Exception.__str__  # a KeyError would quote the message
+
+
+class _Named(type(WeightsEnum)):  # type: ignore[misc]
+    """Enum whose look-up by name says what there is."""
+
+    def __getitem__(cls, name: str) -> Any:
+        try:
+            return super().__getitem__(name)
+        except KeyError:
+            known = list(cls.__members__)
+            raise UnknownWeights(
+                f'{cls.__name__} has no weights {name!r}{suggest(name, known)}. Known: '
+                f'{", ".join(known) or "none yet; see register_weights"}.'
+            ) from None
+
+
+class AOMWeights(WeightsEnum, metaclass=_Named):  # type: ignore[misc]
     """Base of the weights of all sizes: checked at every use, never executed.
 
     .. versionadded:: 0.1
