@@ -31,7 +31,8 @@ from .weights import (
     read_source,
 )
 
-__all__ = ('aom_vitb', 'aom_vitl', 'aom_vits', 'aom_vitt', 'check_name', 'preset_tags', 'register')
+# A list: timm appends to it.
+__all__ = ['aom_vitb', 'aom_vitl', 'aom_vits', 'aom_vitt', 'check_name', 'preset_tags', 'register']
 
 
 BuilderWeights: TypeAlias = AOMWeights | str | os.PathLike[str] | bool
