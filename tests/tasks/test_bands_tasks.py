@@ -387,6 +387,10 @@ class TestDense:
         with pytest.raises(ConfigError, match=f"model='{model}' takes no AOM backbone"):
             build('change', model=model)
 
+    def test_one_output(self) -> None:
+        with pytest.raises(ConfigError, match='one value a pixel'):
+            build('pixelwise', num_outputs=2)
+
     def test_prefix(self) -> None:
         assert indices(build('segmentation', name=f'tu-{MODEL}.sentinel2_rgb')) == [3, 2, 1]
 

@@ -120,11 +120,6 @@ class _DenseTask(BandsMixin):
                 f'{", ".join(self.decoders)}. (fcn has no backbone and btc takes Swin only: use '
                 "TorchGeo's own task for them.)"
             )
-        if kwargs.get('num_outputs', 1) != 1:
-            raise ConfigError(
-                f'num_outputs={kwargs["num_outputs"]} is not possible: TorchGeo regresses one '
-                'value a pixel. Leave it out, and train one task for each value.'
-            )
         bands = plain_bands(bands)
         channels = channels_of(spec_of(backbone, bands), in_channels, self.dates)
         super().__init__(
@@ -134,6 +129,12 @@ class _DenseTask(BandsMixin):
     def build(self) -> None:
         """Let TorchGeo build the model; DPT is built here, since it needs the patch size."""
         hparams = self.hparams
+        # Not in __init__: the command line would take it for an argument of all dense tasks.
+        if hparams.get('num_outputs', 1) != 1:
+            raise ConfigError(
+                f'num_outputs={hparams["num_outputs"]} is not possible: TorchGeo regresses one '
+                'value a pixel. Leave it out, and train one task for each value.'
+            )
         height, width = checked_patch_size(hparams['patch_size'] or 16)
         if hparams['model'] == 'changevit' and height != width:
             raise ConfigError(f'ChangeViT takes square patches, got {hparams["patch_size"]}.')
@@ -171,6 +172,8 @@ class _DenseTask(BandsMixin):
         Returns:
             Logits or values of shape (B, K, H, W).
         """
+        if x.ndim not in (4, 5):
+            self.check(x)  # raises, with the shape
         patch = self.backbones[0].patch_embed.patch_size
         dpt = max(*MULTIPLES['dpt'], *patch)
         multiples = {**MULTIPLES, 'changevit': patch, 'dpt': (dpt, dpt)}
