@@ -16,6 +16,8 @@ PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("{}.{}".format(*sys.version_info))' 2>/dev/null)
 VENV := .venv-$(VERSION)
 RUN := $(VENV)/bin/python
+# One process a core with one thread each: most tests are too small for several threads.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
 EXTRAS := .[style,tests]
 
 .PHONY: demo test test-all test-minimum style clean check-python
@@ -24,10 +26,10 @@ demo: $(VENV)/.installed
 	$(RUN) -m torchgeo_aom demo $(DEMO_ARGS)
 
 test: $(VENV)/.installed
-	$(RUN) -m pytest -m 'not slow' $(PYTEST_ARGS)
+	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
 
 test-all: $(VENV)/.installed
-	$(RUN) -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-minimum: .venv-minimum/.installed
 	.venv-minimum/bin/python -m pytest -m 'not slow' $(PYTEST_ARGS)

@@ -156,7 +156,10 @@ def _parser() -> argparse.ArgumentParser:
     plan = _verb(verbs, 'plan', 'say what a request will cost', PLAN_EPILOG, _plan)
     plan.add_argument('--model', default='aom_vitb', help='model name (default: %(default)s)')
     plan.add_argument(
-        '--bands', nargs='+', default=['rgb'], metavar='SPEC', help='bands (default: rgb)'
+        '--bands',
+        nargs='+',
+        metavar='SPEC',
+        help="bands (default: those of the model's tag, else rgb)",
     )
     _add_sensor_options(plan)
     plan.add_argument(
@@ -279,7 +282,7 @@ def _plan(options: argparse.Namespace) -> int:
         load_sensors(path)
     plan = describe(
         options.model,
-        bands=resolve_bands(_single(options.bands), options.sensor),
+        bands=resolve_bands(_single(options.bands), options.sensor) if options.bands else None,
         size=_single(options.size),
         patch_size=options.patch,
         batch_size=options.batch,

@@ -103,7 +103,11 @@ def nearest_kernel(kernel_sizes: Iterable[int], patch_size: int) -> int:
     sizes = sorted(kernel_sizes)
     if not sizes:
         raise SizeError('The kernel bank is empty; give at least one size, e.g. (16, 32, 64).')
-    return min(sizes, key=lambda size: (abs(size - patch_size), size))
+    nearest = sizes[0]
+    for size in sizes[1:]:
+        if abs(size - patch_size) < abs(nearest - patch_size):
+            nearest = size
+    return nearest
 
 
 def kernel_loss(kernel_size: int, patch_size: tuple[int, int]) -> float:

@@ -13,6 +13,7 @@ from .bands import (
 )
 from .callbacks import BandCheck
 from .dataset_bands import dataset_bands
+from .pretrain import PretrainTask
 
 __all__ = (
     'BYOLTask',
@@ -22,6 +23,7 @@ __all__ = (
     'ClassificationTask',
     'MoCoTask',
     'PixelwiseRegressionTask',
+    'PretrainTask',
     'RegressionTask',
     'SemanticSegmentationTask',
     'SimCLRTask',
