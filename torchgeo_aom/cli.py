@@ -24,7 +24,7 @@ PROG = 'torchgeo-aom'
 # Verbs with a parser of their own: what they do, and the module whose main(argv) does it.
 MODULES = {
     'demo': ('run the main job on real data that ships with the package', 'torchgeo_aom.demo'),
-    'bench': ('measure speed and memory next to other models', 'torchgeo_aom.bench'),
+    'bench': ('measure speed next to other models', 'torchgeo_aom.bench'),
     'stats': ('measure mean and std per band of folders', 'torchgeo_aom.data.statistics'),
 }
 TRAINING = {
