@@ -1,0 +1,1 @@
+"""Labelled data sets in TorchGeo's form, whose channels have names."""
