@@ -1,1 +1,5 @@
-"""Data modules in TorchGeo's form, which normalize by the bands of their data sets."""
+"""Data modules: splits of a labelled data set as normalized batches."""
+
+from .base import BandDataModule
+
+__all__ = ('BandDataModule',)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -111,6 +113,11 @@ class BandDataset(NonGeoDataset):
     ignore_index: int | None = None
     #: color of each class, as matplotlib takes them; a palette where there are none
     colors: tuple[str, ...] = ()
+    #: what each sample belongs to and must not be torn from in a split (a site, a scene); None
+    #: where nothing is known of it
+    groups: Sequence[str] | None = None
+    #: files that samples are read from; empty where they are not known
+    files: Sequence[str | os.PathLike[str]] = ()
 
     def __init__(
         self,
@@ -172,6 +179,24 @@ class BandDataset(NonGeoDataset):
         Raises:
             DataError: if a file is missing or damaged.
         """
+
+    def fingerprint(self) -> str:
+        """Hash that changes whenever the stored values do.
+
+        Returns:
+            Hash of bands, product, and name, length and time of change of every file; of all
+            samples where the files are not known.
+        """
+        product = (self.product.name, self.product.scale, self.product.offset, self.product.nodata)
+        digest = hashlib.sha256(repr((type(self).__name__, self.bands, product)).encode())
+        for path in self.files:
+            facts = os.stat(path)
+            digest.update(os.fsencode(path) + f' {facts.st_size} {facts.st_mtime_ns}\n'.encode())
+        for index in () if self.files else range(len(self)):
+            for key, value in sorted(self.load(index).items()):
+                if isinstance(value, Tensor):
+                    digest.update(f'{key} {tuple(value.shape)}'.encode() + value.numpy().tobytes())
+        return digest.hexdigest()
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return a sample, after transforms.

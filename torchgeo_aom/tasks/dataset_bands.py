@@ -109,6 +109,9 @@ def stated_bands(dataset: object) -> list[str]:
 
 
 def _resolve(dataset: object, sensor: str | None) -> tuple[Band, ...] | None:
+    own_bands = getattr(dataset, 'band_objects', None)  # of a `BandDataset`
+    if isinstance(own_bands, tuple) and all(isinstance(band, Band) for band in own_bands):
+        return own_bands
     names = stated_bands(dataset)
     if sensor is not None:
         return resolve_bands(names, sensor) if names else None
