@@ -1,0 +1,291 @@
+"""Rebuilds the corpus that the weights were trained on, from folders of images that you have.
+
+    python examples/weights/corpus.py --data data --ucmerced UCMerced_LandUse/Images \
+        --chips testset --neon neon --geotutorial geotutorial --out corpus
+
+Where the images come from, and under which terms, stands in ``corpus.yaml``; what is not trained
+on, and why, in ``rules.py``. What exists is kept, so an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import rasterio
+import yaml  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).parent))
+from rules import hls_split, ucmerced_split, without_evaluation
+
+L2A = tuple('B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12'.split())
+HLS = {
+    'S30': tuple('B01 B02 B03 B04 B8A B11 B12'.split()),
+    'L30': tuple('B01 B02 B03 B04 B05 B06 B07'.split()),
+}
+SMALL = 256  # larger images are stored in blocks, so that a window is read without the rest
+DARK_WATER = 100
+NEON_SIDE = 256
+
+warnings.simplefilter('ignore', NotGeoreferencedWarning)
+
+
+class Chip(NamedTuple):
+    """An image to write.
+
+    Attributes:
+        name: name of its file, without ending.
+        origin: what it is made of: files, which the record of the corpus names.
+        bands: names of its channels.
+        read: gives the values (C, H, W), or None to leave the image out.
+    """
+
+    name: str
+    origin: Path
+    bands: tuple[str, ...]
+    read: Callable[[], NDArray[Any] | None]
+
+
+def load(path: Path, count: int | None = None) -> NDArray[Any]:
+    """Read an image (C, H, W)."""
+    with rasterio.open(path) as file:
+        values: NDArray[Any] = file.read(None if count is None else list(range(1, count + 1)))
+    return values
+
+
+def write(path: Path, values: NDArray[Any], bands: Sequence[str]) -> None:
+    """Write an image, not compressed (which reads three times as fast); whole or not at all."""
+    height, width = values.shape[1:]
+    part = path.with_name(f'.{path.name}.part')
+    blocks = {'tiled': True, 'blockxsize': 128, 'blockysize': 128}
+    with rasterio.open(
+        part, 'w', driver='GTiff', height=height, width=width, count=len(values),
+        dtype=values.dtype, **(blocks if max(height, width) > SMALL else {}),
+    ) as file:  # fmt: skip
+        file.write(values)
+        file.descriptions = tuple(bands)
+    os.replace(part, path)
+
+
+def files(folder: Path, pattern: str) -> list[Path]:
+    """Files that may be trained on, sorted."""
+    return [Path(path) for path in without_evaluation(map(str, sorted(folder.glob(pattern))))]
+
+
+def images(folder: Path, pattern: str, bands: Sequence[str]) -> Iterator[Chip]:
+    """All images of a folder, as they are."""
+    for path in files(folder, pattern):
+        yield Chip(path.stem, path, tuple(bands), lambda path=path: load(path, len(bands)))
+
+
+def ucmerced(folder: Path) -> Iterator[Chip]:
+    """Training split of UC Merced."""
+    paths = files(folder, '*/*.tif')
+    for path, split in zip(paths, ucmerced_split([path.name for path in paths]), strict=True):
+        if split == 'train':
+            yield Chip(path.stem, path, ('red', 'green', 'blue'), lambda path=path: load(path, 3))
+
+
+def hls(folder: Path, product: str) -> Iterator[Chip]:
+    """HLS chips of the places to train on, of one of the two sensors."""
+    with (folder / 'derived_meta.csv').open(newline='', encoding='utf-8') as file:
+        rows = list(csv.DictReader(file))
+    for row, split in zip(rows, hls_split([row['site_group'] for row in rows]), strict=True):
+        if split == 'train' and row['hls_product_guess'] == product:
+            path = folder / 'images' / f'{row["id"]}.tif'
+            yield Chip(path.stem, path, HLS[product], lambda path=path: load(path))
+
+
+def sentinel2_chips(folder: Path) -> Iterator[Chip]:
+    """Sentinel-2 chips without georeference: all but most of the dark water, which is all alike."""
+    paths = files(folder, '*.npy')
+    dark = [path for path in paths if is_water(np.load(path))]
+    dark.sort(key=lambda path: hashlib.sha256(path.name.encode()).digest())
+    left_out = set(dark[DARK_WATER:])
+    for path in paths:
+        if path not in left_out:
+            yield Chip(path.stem, path, L2A, lambda path=path: channels_first(np.load(path)))
+
+
+def is_water(chip: NDArray[Any]) -> bool:
+    """Whether a chip (H, W, C) is the same dark water everywhere."""
+    return bool(chip.std((0, 1)).mean() < 50 and chip.mean() < 500)
+
+
+def channels_first(chip: NDArray[Any]) -> NDArray[Any] | None:
+    """(H, W, C) to (C, H, W); None where it is mostly empty."""
+    if (chip == 0).all(-1).mean() > 0.5:
+        return None
+    return np.ascontiguousarray(chip.transpose(2, 0, 1))
+
+
+def bigearthnet(folder: Path) -> Iterator[Chip]:
+    """BigEarthNet patches: bands of 10, 20 and 60 m, brought to 10 m by repeating pixels."""
+    for first in files(folder, '*/*_B02.tif'):
+        stem = first.stem.removesuffix('_B02')
+        paths = [first.with_name(f'{stem}_{band}.tif') for band in L2A]
+        yield Chip(stem, first.parent, L2A, lambda paths=paths: stack(paths))
+
+
+def landsat8_cloud(folder: Path) -> Iterator[Chip]:
+    """38-Cloud patches: one file for each band."""
+    for path in files(folder, 'red/*.TIF'):
+        rest = path.name.removeprefix('red_')
+        colors = ('red', 'green', 'blue', 'nir')
+        paths = [folder / color / f'{color}_{rest}' for color in colors]
+        yield Chip(
+            Path(rest).stem, path, ('B4', 'B3', 'B2', 'B5'), lambda paths=paths: stack(paths)
+        )
+
+
+def stack(paths: Sequence[Path]) -> NDArray[Any] | None:
+    """One band from each file, as large as the largest; None where it is mostly empty."""
+    bands = [load(path)[0] for path in paths]
+    side = max(band.shape[0] for band in bands)
+    large = [np.kron(b, np.ones((side // len(b),) * 2, b.dtype)) for b in bands]
+    return None if np.mean(large[0] == 0) > 0.5 else np.stack(large)
+
+
+def neon(folder: Path) -> Iterator[Chip]:
+    """NEON camera tiles; cut-offs of them are left out."""
+
+    def read(path: Path) -> NDArray[Any] | None:
+        values = load(path)
+        fits = values.dtype == np.uint8 and min(values.shape[1:]) >= NEON_SIDE
+        return values if fits else None
+
+    for path in files(folder, '*.tif'):
+        yield Chip(path.stem, path, ('red', 'green', 'blue'), lambda path=path: read(path))
+
+
+def landsat7_stacks(folder: Path) -> Iterator[Chip]:
+    """Landsat-7 surface reflectance; clouds that saturate are left as they are."""
+    bands = ('B1', 'B2', 'B3', 'B4', 'B5', 'B7')
+    yield from images(folder, '*_stack.gtif', bands)
+
+
+#: name of a source -> argument that names its folder, the folder below, and what reads it
+SOURCES: dict[str, tuple[str, str, Callable[[Path], Iterator[Chip]]]] = {
+    'ucmerced': ('ucmerced', '', ucmerced),
+    'sentinel2_chips': ('chips', '', sentinel2_chips),
+    'neon': ('neon', '', neon),
+    'landsat7_stacks': ('geotutorial', '', landsat7_stacks),
+    'hls_s30': ('data', 'hls_water', lambda folder: hls(folder, 'S30')),
+    'hls_l30': ('data', 'hls_water', lambda folder: hls(folder, 'L30')),
+    'sentinel2_ports': ('data', 'sentinel2_ports', lambda f: images(f, '*.tif', L2A)),
+    'sentinel2_series': ('data', 'sentinel2_series', lambda f: images(f, '*.tif', L2A)),
+    'bigearthnet': ('data', 'bigearthnet_samples', bigearthnet),
+    'sentinel2_l1c': (
+        'data', 'sentinel2_chip', lambda f: images(f, '*.tif', (*L2A[:10], 'B10', *L2A[10:])),
+    ),
+    'landsat8_scene': (
+        'data', 'landsat8_scene',
+        lambda f: images(f, 'l8_l1_toa_dn.tif', [f'B{n}' for n in (1, 2, 3, 4, 5, 6, 7, 9)]),
+    ),
+    'landsat8_cloud': ('data', 'landsat8_cloud', landsat8_cloud),
+    'landsat7_scene': (
+        'data', 'landsat7_scene', lambda f: images(f, '*.tif', [f'B{n}' for n in (1, 2, 3, 4, 5, 7)]),
+    ),
+    'naip': ('data', 'naip', lambda folder: images(folder, '*.tif', ('R', 'G', 'B', 'NIR'))),
+}  # fmt: skip
+
+
+def build(name: str, chips: Iterator[Chip], out: Path) -> int:
+    """Write a source: the folder is there when it is whole, and says where its images are from.
+
+    Args:
+        name: the source.
+        chips: its images.
+        out: folder of the corpus.
+
+    Returns:
+        Number of images.
+    """
+    final, part = out / name, out / f'.{name}.part'
+    if not final.exists():
+        part.mkdir(parents=True, exist_ok=True)
+        record = []
+        for chip in tqdm(list(chips), desc=name, unit='image'):
+            path = part / f'{chip.name}.tif'
+            if not path.exists():
+                values = chip.read()
+                if values is None:
+                    continue
+                write(path, values, chip.bands)
+            record.append((path.name, chip.origin.parent.name, chip.origin.name))
+        with (part / 'files.csv').open('w', newline='', encoding='utf-8') as file:
+            csv.writer(file).writerows([('file', 'folder', 'origin'), *record])
+        os.replace(part, final)
+    return len(list(final.glob('*.tif')))
+
+
+def write_yaml(template: Path, out: Path) -> list[str]:
+    """Write the sources that exist, with their paths, beside them.
+
+    Args:
+        template: ``corpus.yaml``, with paths below ``corpus/``.
+        out: folder of the corpus.
+
+    Returns:
+        Names of the sources.
+    """
+    blocks = []
+    for block in yaml.safe_load(template.read_text(encoding='utf-8'))['sources']:
+        given = block['path']
+        paths = [out / Path(path).name for path in ([given] if isinstance(given, str) else given)]
+        found = [str(path.resolve()) for path in paths if path.is_dir()]
+        if found:
+            blocks.append({**block, 'path': found})
+    part = out / '.corpus.yaml.part'
+    part.write_text(yaml.safe_dump({'sources': blocks}, sort_keys=False), encoding='utf-8')
+    os.replace(part, out / 'corpus.yaml')
+    return [block['name'] for block in blocks]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build what can be built, and say what is left out."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0] if __doc__ else None)
+    folders = {
+        'data': 'folder with hls_water, naip, ...',
+        'ucmerced': 'Images of UC Merced, a folder for each class',
+        'chips': 'Sentinel-2 chips, test_*.npy',
+        'neon': 'NEON camera tiles, *.tif',
+        'geotutorial': 'Landsat-7 stacks, *_stack.gtif',
+    }
+    for name, text in folders.items():
+        parser.add_argument(f'--{name}', type=Path, help=text)
+    parser.add_argument('--out', type=Path, default=Path('corpus'), help='folder to write to')
+    parser.add_argument('--rebuild', nargs='*', default=[], choices=SOURCES, help='build again')
+    args = parser.parse_args(argv)
+    for name in args.rebuild:
+        for path in (args.out / name, args.out / f'.{name}.part'):
+            shutil.rmtree(path, ignore_errors=True)
+    counts: dict[str, int] = {}
+    for name, (argument, below, read) in SOURCES.items():
+        root = getattr(args, argument)
+        if root is None or not (root / below).is_dir():
+            given = f'--{argument} is not given' if root is None else f'{root / below} is no folder'
+            if not (args.out / name).is_dir():
+                print(f'{name}: left out, {given}')
+                continue
+        counts[name] = build(name, read(root / below if root else Path()), args.out)
+    used = write_yaml(Path(__file__).with_name('corpus.yaml'), args.out)
+    print('\n'.join(f'{name}: {count} images' for name, count in counts.items()))
+    print(f'{args.out / "corpus.yaml"}: {len(used)} sources: {", ".join(used)}')
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
