@@ -1,1 +1,20 @@
 """Labelled data sets in TorchGeo's form, whose channels have names."""
+
+from .base import BandDataset
+from .burn_scars import HLSBurnScars
+from .hls_water import HLSWater, WorldCoverPatches
+from .raster_folder import RasterFolder
+from .sparcs import SPARCS
+from .wrapped import BigEarthNet, EuroSAT, UCMerced
+
+__all__ = (
+    'SPARCS',
+    'BandDataset',
+    'BigEarthNet',
+    'EuroSAT',
+    'HLSBurnScars',
+    'HLSWater',
+    'RasterFolder',
+    'UCMerced',
+    'WorldCoverPatches',
+)

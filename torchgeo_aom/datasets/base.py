@@ -216,6 +216,15 @@ class BandDataset(NonGeoDataset):
         sample = self.load(index % len(self))
         return sample if self.transforms is None else self.transforms(sample)
 
+    def _shown(self, image: Tensor) -> Tensor:
+        """The image with its smallest values where it has no data, for a picture."""
+        valid = torch.isfinite(image)
+        if self.product.nodata is not None:
+            filled = image == self.product.nodata
+            valid &= ~(filled.all(0, keepdim=True) if self.product.nodata_in == 'all' else filled)
+        low = torch.where(valid, image, torch.inf).amin((1, 2), keepdim=True)
+        return torch.where(valid, image, torch.where(torch.isfinite(low), low, 0.0))
+
     def plot(
         self, sample: Mapping[str, Any], show_titles: bool = True, suptitle: str | None = None
     ) -> Figure:
@@ -238,7 +247,8 @@ class BandDataset(NonGeoDataset):
                 f'a sample of this data set has an image of shape ({len(self.bands)}, H, W), got '
                 f'{tuple(image.shape) if isinstance(image, Tensor) else image!r}'
             )
+        shown = {**sample, 'image': self._shown(image)}
         return sample_figure(
-            sample, self.band_objects, self.classes, self.target, self.ignore_index, self.colors,
+            shown, self.band_objects, self.classes, self.target, self.ignore_index, self.colors,
             show_titles, suptitle,
         )  # fmt: skip

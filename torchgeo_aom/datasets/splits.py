@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Hashable, Sequence
 
 from ..errors import ConfigError, InputError
+from ..rng import generator
 
-__all__ = ('SHARES', 'hash_split')
+__all__ = ('SHARES', 'fold_split', 'hash_split')
 
 #: train, val and test
 SHARES = {'train': 0.6, 'val': 0.2, 'test': 0.2}
@@ -56,3 +58,47 @@ def hash_split(
             found |= dict.fromkeys(members[start:stop], split)
             start = stop
     return [found[name] for name in names]
+
+
+def fold_split(groups: Sequence[str], folds: int = 5, fold: int = 0, seed: int = 0) -> list[str]:
+    """Assign groups to folds of nearly equal size: one to test, the next to validate, others train.
+
+    Groups go to the smallest fold one by one, the largest first; groups of equal size in the order
+    of their SHA-256. Samples of a group are never torn apart.
+
+    Args:
+        groups: group of each sample.
+        folds: number of folds, at least 3.
+        fold: which of them is the test split.
+        seed: another seed gives other folds.
+
+    Returns:
+        Split of each sample: train, val or test.
+
+    Raises:
+        ConfigError: if there is no such fold, or there are fewer groups than folds.
+    """
+    sizes = Counter(groups)
+    if folds < 3 or not 0 <= fold < folds:
+        raise ConfigError(
+            f'fold must be from 0 to folds - 1, and folds at least 3 (one to test, one to '
+            f'validate, one to train), got fold={fold} of folds={folds}'
+        )
+    if len(sizes) < folds:
+        raise ConfigError(
+            f'{len(sizes)} groups cannot be cut into {folds} folds: give fewer folds= (at least '
+            f'3), or smaller groups'
+        )
+
+    def rank(group: str) -> tuple[int, bytes]:
+        return -sizes[group], hashlib.sha256(f'{seed}:{group}'.encode()).digest()
+
+    load = [0] * folds
+    names = generator(seed, 'folds').permutation(folds)
+    place: dict[str, int] = {}
+    for group in sorted(sizes, key=rank):
+        smallest = min(range(folds), key=load.__getitem__)
+        load[smallest] += sizes[group]
+        place[group] = int(names[smallest])
+    word = {fold: 'test', (fold + 1) % folds: 'val'}
+    return [word.get(place[group], 'train') for group in groups]
