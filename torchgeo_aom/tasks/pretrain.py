@@ -18,6 +18,7 @@ from ..bands import resolve_bands
 from ..errors import AOMWarning, ConfigError, DataError, suggest
 from ..layers.masking import MASK_KINDS, visible_count
 from ..layers.tokenizer import checked_patch_size
+from ..layers.views import check_view
 from ..models.aom import AOM, SIZES
 from ..models.decoder import Decoder, ProjectionHead
 from ..models.weights import load_state
@@ -69,6 +70,8 @@ class PretrainTask(MaskedScales):
         betas: tuple[float, float] = (0.9, 0.95),
         warmup_epochs: float = 20,
         epochs: float = 220,
+        view_size: int | None = None,
+        view_scale: tuple[float, float] = (0.2, 1.0),
         memory: str = 'all',
         grad_checkpointing: bool = False,
         seed: int = 0,
@@ -113,6 +116,10 @@ class PretrainTask(MaskedScales):
             betas: of AdamW.
             warmup_epochs: of the ``epochs`` of the run, those of linear warm-up.
             epochs: what ``warmup_epochs`` is a part of; how long a run is, the Trainer says.
+            view_size: height and width in px of a view of its own that each scale sees of an
+                image, cropped, turned and mirrored at random; where not given, all scales see the
+                image as it comes, as in the paper.
+            view_scale: smallest and largest share of the image's area that a view shows.
             memory: ``'all'`` keeps the activations of all scales for the backward pass, ``'scale'``
                 computes each scale twice and keeps one at a time.
             grad_checkpointing: compute each block twice and keep the activations of one.
@@ -218,6 +225,7 @@ class PretrainTask(MaskedScales):
             if options[key] not in values:
                 raise ConfigError(f'{key} must be one of {values}, got {options[key]!r}.')
         visible_count(100, options['mask_ratio'])
+        check_view(options['view_size'], options['view_scale'])
 
     # -- Lightning ---------------------------------------------------------------------------
 

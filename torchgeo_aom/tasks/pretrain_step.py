@@ -19,6 +19,7 @@ from ..bands import resolve_bands
 from ..errors import BandError, ConfigError, InputError
 from ..layers.masking import keep_ids, split_tokens
 from ..layers.tokenizer import band_codes
+from ..layers.views import random_views
 from ..losses import alignment_loss, patchify, reconstruction_loss, total_loss
 from ..models.aom import AOM
 from ..models.decoder import unpatchify
@@ -225,6 +226,18 @@ class MaskedScales(BaseTask):
         )  # fmt: skip
         return ids.to(image.device)
 
+    def _view(
+        self, image: Tensor, valid: Tensor | None, keys: Sequence[int], step: int, patch_size: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """What a scale sees of the images: the same for all scales, or a view of its own."""
+        options = self.hparams
+        if options['view_size'] is None:
+            return image, valid
+        return random_views(
+            image, valid, keys, options['seed'], step, patch_size, options['view_size'],
+            tuple(options['view_scale']),
+        )  # fmt: skip
+
     def losses(
         self, batch: Mapping[str, Any], step: int, detail: bool = False, gather: bool = True
     ) -> StepResult:
@@ -252,8 +265,9 @@ class MaskedScales(BaseTask):
         sizes = scales_of_step(step, options['patch_sizes'], count, options['seed'])
         results = []
         for size in sizes:
-            ids = self._masks(image, size, keys, step)
-            arguments = (size, image, valid, codes, ids, detail)
+            seen, known = self._view(image, valid, keys, step, size)
+            ids = self._masks(seen, size, keys, step)
+            arguments = (size, seen, known, codes, ids, detail)
             if options['memory'] == 'scale' and torch.is_grad_enabled():
                 results.append(checkpoint(self._one_scale, *arguments, use_reentrant=False))
             else:
