@@ -206,8 +206,8 @@ def _doubt(names: Sequence[str], bands: Sequence[Band]) -> None:
     if declared and strange:
         first = sorted(set.intersection(*(found[name] for name in strange)) or found[strange[0]])
         warnings.warn(
-            f'the files name {", ".join(strange[:5])}, which {", ".join(sorted(declared))} does not '
-            f'have, but {", ".join(first[:5])} does: check sensor=',
+            f'the files name {", ".join(strange[:5])}, which {", ".join(sorted(declared))} does '
+            f'not have, but {", ".join(first[:5])} does: check sensor=',
             BandWarning,
             stacklevel=3,
         )
