@@ -138,7 +138,9 @@ def test_masks_beside_images(tmp_path: Path) -> None:
 def test_masks_that_do_not_fit(tmp_path: Path) -> None:
     masks(tmp_path)
     options: dict[str, Any] = {'images': 'images', 'masks': 'masks'}
-    with pytest.raises(DataError, match=r'values \[255\], which are no classes: known are \[0, 1\]'):
+    with pytest.raises(
+        DataError, match=r'values \[255\], which are no classes: known are \[0, 1\]'
+    ):
         data = RasterFolder(tmp_path, 'all', **options, **RG)
         for index in range(20):
             data[index]
