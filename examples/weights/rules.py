@@ -20,7 +20,8 @@ EVALUATION = ('eurosat200', 'eurosat_samples', 'sentinel2_pairs')
 def ucmerced_split(names: Sequence[str]) -> list[str]:
     """Split of each file of UC Merced: 60, 20 and 20 % of each class.
 
-    The files with the published splits need a network; this rule needs names only.
+    The files with the published splits need a network; this rule needs names only, and is that of
+    ``UCMerced(split_rule='hash')``.
 
     Args:
         names: file names with or without ending, such as ``airplane07.tif``. All 2,100, as the
@@ -29,8 +30,9 @@ def ucmerced_split(names: Sequence[str]) -> list[str]:
     Returns:
         ``'train'``, ``'val'`` or ``'test'`` for each.
     """
-    stems = [name.rpartition('/')[2].rpartition('.')[0] or name for name in names]
-    return hash_split(stems, [re.sub(r'\d+$', '', stem) for stem in stems])
+    stems = [name.rpartition('/')[2].removesuffix('.tif') for name in names]
+    # The names as torchgeo_aom.datasets.UCMerced(split_rule='hash') takes them, ending and all.
+    return hash_split([f'{stem}.tif' for stem in stems], [re.sub(r'\d+$', '', s) for s in stems])
 
 
 def hls_split(sites: Sequence[int | str]) -> list[str]:
