@@ -59,6 +59,7 @@ PLAN_EPILOG = """\
 examples:
   torchgeo-aom plan --bands sentinel2 --size 512 --patch 16
   torchgeo-aom plan --model aom_vits --bands naip --size 500 400 --patch 24 --batch 8
+  torchgeo-aom plan --bands sentinel2:rgb --size 500 --patch auto
   torchgeo-aom plan --bands sentinel2:rgb --dtype bfloat16 --json
 """
 WEIGHTS_EPILOG = """\
@@ -171,7 +172,14 @@ def _parser() -> argparse.ArgumentParser:
         help='image height and width; one number for a square (default: 224)',
     )
     plan.add_argument(
-        '--patch', type=int, default=16, metavar='PX', help='patch size (default: %(default)s)'
+        '--patch',
+        type=_patch_size,
+        default=16,
+        metavar='PX',
+        help="patch size, or 'auto' for the rule (default: %(default)s)",
+    )
+    plan.add_argument(
+        '--gsd', type=float, metavar='M', help='meters a pixel, for --patch auto; else by --size'
     )
     plan.add_argument(
         '--batch', type=int, default=1, metavar='N', help='images a batch (default: %(default)s)'
@@ -201,6 +209,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in {**{k: v[0] for k, v in MODULES.items()}, **TRAINING}.items():
         verbs.add_parser(name, help=text)
     return parser
+
+
+def _patch_size(text: str) -> int | str:
+    return text if text == 'auto' else int(text)
 
 
 def _verb(
@@ -287,6 +299,7 @@ def _plan(options: argparse.Namespace) -> int:
         patch_size=options.patch,
         batch_size=options.batch,
         dtype=options.dtype,
+        gsd_m=options.gsd,
     )
     if options.json:
         _print_json(plan.as_dict())

@@ -11,6 +11,7 @@ from ..errors import ConfigError, suggest
 from ..layers.pi_resize import kernel_loss, nearest_kernel
 from ..layers.tokenizer import Tokenizer, as_pair, checked_patch_size
 from .aom import AOM, SIZES
+from .patch_rule import choose_patch_size, is_auto
 
 __all__ = ('Plan', 'describe')
 
@@ -78,9 +79,10 @@ def describe(
     model: str | AOM = 'aom_vitb',
     bands: BandSpec | None = None,
     size: int | Sequence[int] = 224,
-    patch_size: int | Sequence[int] | None = None,
+    patch_size: int | Sequence[int] | str | None = None,
     batch_size: int = 1,
     dtype: str = 'float32',
+    gsd_m: float | None = None,
 ) -> Plan:
     """Say what a request means and costs without building or running anything.
 
@@ -92,9 +94,11 @@ def describe(
         model: name of a model, with or without a band preset as tag, or a built one.
         bands: bands of the image; those of the model where not given, RGB where it has none.
         size: image size in px, or (height, width).
-        patch_size: patch size in px; that of a built model where not given, else 16.
+        patch_size: patch size in px; that of a built model where not given, else 16; ``'auto'``
+            for the rule of :func:`~torchgeo_aom.models.patch_rule.choose_patch_size`.
         batch_size: images a batch.
         dtype: ``'float32'``, ``'bfloat16'``, ``'float16'`` or ``'float64'``.
+        gsd_m: ground sampling distance in meters, for the rule.
 
     Returns:
         The plan; ``print`` it for a table.
@@ -130,7 +134,11 @@ def describe(
         parameters = depth * block + bank + 2 * dim
     resolved = resolve_bands(own if bands is None else bands)
     image = as_pair(size, 'size')
-    patch = checked_patch_size(16 if patch_size is None else patch_size)
+    if isinstance(patch_size, str):
+        is_auto(patch_size)  # raises if it is another word
+        patch = checked_patch_size(choose_patch_size(image, gsd_m=gsd_m))
+    else:
+        patch = checked_patch_size(16 if patch_size is None else patch_size)
     grid = Tokenizer.token_grid(image, patch)
     tokens = len(resolved) * grid[0] * grid[1]
     side = round((patch[0] * patch[1]) ** 0.5)

@@ -137,9 +137,10 @@ class AOMEncoder(AOM):
         """
         size = (x.shape[2], x.shape[3])
         patch = self.patch_embed.checked_patch_size(patch_size)
+        taken = sorted(set(self._take))
         maps = self.forward_intermediates(
             x,
-            list(self._take),
+            taken,
             norm=True,
             stop_early=True,
             intermediates_only=True,
@@ -147,7 +148,7 @@ class AOMEncoder(AOM):
         )
         half = x.new_empty(x.shape[0], 0, -(-size[0] // 2), -(-size[1] // 2))
         levels = [
-            resample_map(grid, patch, size, stride)
-            for grid, stride in zip(maps, self._strides, strict=True)
+            resample_map(maps[taken.index(block)], patch, size, stride)
+            for block, stride in zip(self._take, self._strides, strict=True)
         ]
         return [x, half, *levels][: self._levels + 1]

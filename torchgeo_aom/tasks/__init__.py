@@ -8,12 +8,12 @@ from .bands import (
     MoCoTask,
     PixelwiseRegressionTask,
     RegressionTask,
-    SemanticSegmentationTask,
     SimCLRTask,
 )
 from .callbacks import BandCheck
 from .dataset_bands import dataset_bands
 from .pretrain import PretrainTask
+from .segmentation import SemanticSegmentationTask
 
 __all__ = (
     'BYOLTask',

@@ -13,17 +13,18 @@ from ..errors import ConfigError, suggest
 from ..layers.tokenizer import checked_patch_size
 from ..transforms import check_image
 from . import upstream
-from .mixin import Bands, BandsMixin, channels_of, plain_bands, spec_of
+from .finetune import FineTuneMixin
+from .mixin import Bands, BandsMixin, PatchSize, channels_of, plain_bands, spec_of
 
 __all__ = (
     'BYOLTask',
     'BandsMixin',
     'ChangeDetectionTask',
     'ClassificationTask',
+    'DenseTask',
     'MoCoTask',
     'PixelwiseRegressionTask',
     'RegressionTask',
-    'SemanticSegmentationTask',
     'SimCLRTask',
 )
 
@@ -49,7 +50,9 @@ class _ImageTask(BandsMixin):
         *,
         weights: WeightsEnum | str | bool | None = None,
         bands: Bands | None = None,
-        patch_size: int | list[int] | None = None,
+        patch_size: PatchSize | None = None,
+        image_size: int | list[int] | None = None,
+        gsd_m: float | None = None,
         in_channels: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -62,7 +65,10 @@ class _ImageTask(BandsMixin):
                 full name, or the path of a checkpoint of any task, or of a weights file.
             bands: bands of the channels in file order: a preset, names, wavelengths, indices (see
                 :func:`~torchgeo_aom.bands.resolve_bands`). They win over the tag.
-            patch_size: patch size in px, 16 where not given.
+            patch_size: patch size in px, 16 where not given; ``'auto'`` for the rule of
+                :func:`~torchgeo_aom.models.patch_rule.choose_patch_size`.
+            image_size: image size in px, one number or height and width, for the rule.
+            gsd_m: ground sampling distance in meters, for the rule.
             in_channels: number of channels; follows from the bands, 3 without bands.
             **kwargs: arguments of TorchGeo's task of the same name.
 
@@ -76,7 +82,7 @@ class _ImageTask(BandsMixin):
         super().__init__(model=model, weights=weights, in_channels=channels, **kwargs)
 
 
-class _DenseTask(BandsMixin):
+class DenseTask(BandsMixin):
     """Tasks whose ``model`` is a decoder over the ``backbone``."""
 
     named = 'backbone'
@@ -91,7 +97,9 @@ class _DenseTask(BandsMixin):
         *,
         weights: WeightsEnum | str | bool | None = None,
         bands: Bands | None = None,
-        patch_size: int | list[int] | None = None,
+        patch_size: PatchSize | None = None,
+        image_size: int | list[int] | None = None,
+        gsd_m: float | None = None,
         in_channels: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -105,7 +113,10 @@ class _DenseTask(BandsMixin):
                 full name, or the path of a checkpoint of any task, or of a weights file.
             bands: bands of the channels in file order: a preset, names, wavelengths, indices (see
                 :func:`~torchgeo_aom.bands.resolve_bands`). They win over the tag.
-            patch_size: patch size in px, 16 where not given.
+            patch_size: patch size in px, 16 where not given; ``'auto'`` for the rule of
+                :func:`~torchgeo_aom.models.patch_rule.choose_patch_size`.
+            image_size: image size in px, one number or height and width, for the rule.
+            gsd_m: ground sampling distance in meters, for the rule.
             in_channels: number of channels; follows from the bands, 3 without bands.
             **kwargs: arguments of TorchGeo's task of the same name.
 
@@ -135,7 +146,7 @@ class _DenseTask(BandsMixin):
                 f'num_outputs={hparams["num_outputs"]} is not possible: TorchGeo regresses one '
                 'value a pixel. Leave it out, and train one task for each value.'
             )
-        height, width = checked_patch_size(hparams['patch_size'] or 16)
+        height, width = checked_patch_size(self._patch_size() or 16)
         if hparams['model'] == 'changevit' and height != width:
             raise ConfigError(f'ChangeViT takes square patches, got {hparams["patch_size"]}.')
         if hparams['model'] != 'dpt':
@@ -161,6 +172,16 @@ class _DenseTask(BandsMixin):
         """Check an image batch at the border; it stays as it is."""
         check_image(x.flatten(0, 1) if x.ndim == 5 else x)
 
+    @property
+    def steps(self) -> tuple[int, int]:
+        """What heights and widths are padded to multiples of, in px."""
+        height, width = self.backbones[0].patch_embed.patch_size
+        if self.hparams.get('decoder_variant', 'smp') != 'smp':
+            return height, width
+        dpt = max(*MULTIPLES['dpt'], height, width)
+        multiples = {**MULTIPLES, 'changevit': (height, width), 'dpt': (dpt, dpt)}
+        return multiples[self.hparams['model']]
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Forward pass at any image size: padded for the decoder, and cropped back.
 
@@ -174,17 +195,14 @@ class _DenseTask(BandsMixin):
         """
         if x.ndim not in (4, 5):
             self.check(x)  # raises, with the shape
-        patch = self.backbones[0].patch_embed.patch_size
-        dpt = max(*MULTIPLES['dpt'], *patch)
-        multiples = {**MULTIPLES, 'changevit': patch, 'dpt': (dpt, dpt)}
-        rows, cols = multiples[self.hparams['model']]
+        rows, cols = self.steps
         height, width = x.shape[-2:]
         # Zero is the mean of a normalized band, as in the encoder's own padding.
         padded = F.pad(x, (0, -width % cols, 0, -height % rows))
         return super().forward(padded, *args, **kwargs)[..., :height, :width]
 
 
-class ClassificationTask(_ImageTask, upstream.Classification):
+class ClassificationTask(FineTuneMixin, _ImageTask, upstream.Classification):
     """Image classification on any bands.
 
     .. versionadded:: 0.1
@@ -223,21 +241,14 @@ class BYOLTask(_ImageTask, upstream.BYOL):
     """
 
 
-class SemanticSegmentationTask(_DenseTask, upstream.SemanticSegmentation):
-    """Semantic segmentation on any bands; of a time series (B, T, C, H, W) too.
-
-    .. versionadded:: 0.1
-    """
-
-
-class PixelwiseRegressionTask(_DenseTask, upstream.PixelwiseRegression):
+class PixelwiseRegressionTask(DenseTask, upstream.PixelwiseRegression):
     """Pixelwise regression on any bands; of a time series (B, T, C, H, W) too.
 
     .. versionadded:: 0.1
     """
 
 
-class ChangeDetectionTask(_DenseTask, upstream.ChangeDetection):
+class ChangeDetectionTask(DenseTask, upstream.ChangeDetection):
     """Change detection on any bands.
 
     The siamese decoders (``fcsiamdiff``, ``fcsiamconc``, ``changevit``) encode each date by itself.

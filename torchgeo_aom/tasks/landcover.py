@@ -26,8 +26,8 @@ from ..data.crops import RandomCrops
 from ..data.samples import SentinelPairs
 from ..models.aom import AOM
 from ..transforms import Normalize, NormalizeSample
-from .bands import SemanticSegmentationTask
 from .probe import content, fit_linear
+from .segmentation import SemanticSegmentationTask
 
 __all__ = ('HeadSettings', 'load_half', 'pixel_regression', 'predict', 'rate', 'train_head')
 

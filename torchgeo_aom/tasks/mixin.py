@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from numbers import Integral, Real
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -16,17 +16,19 @@ from ..bands import Band, BandSpec, resolve_bands
 from ..errors import BandError
 from ..layers.tokenizer import band_codes, checked_patch_size
 from ..models.checkpoint import band_specs, file_sha256
+from ..models.patch_rule import choose_patch_size, explain_patch_size, is_auto
 from ..models.registry import check_name, preset_tags
 from ..models.smp_encoder import AOMEncoder
 from ..models.weights import default_weights, find_weights, load_state
 from ..transforms import check_image
-from .metrics import add_class_iou
+from .metrics import add_class_iou, add_multilabel
 from .report import ReportMixin
 
-__all__ = ('Bands', 'BandsMixin', 'channels_of', 'plain_bands', 'spec_of')
+__all__ = ('Bands', 'BandsMixin', 'PatchSize', 'channels_of', 'plain_bands', 'spec_of')
 
 OneBand: TypeAlias = str | int | float | dict[str, Any]
 Bands: TypeAlias = OneBand | list[OneBand]
+PatchSize: TypeAlias = int | list[int] | Literal['auto']
 FACTS = 'torchgeo_aom'
 
 
@@ -113,7 +115,7 @@ class BandsMixin(ReportMixin):
         spec = spec_of(given, hparams['bands'])
         self._channels_follow = hparams['in_channels'] is None
         hparams['in_channels'] = channels_of(spec, hparams['in_channels'], self.dates)
-        patch_size = hparams['patch_size']
+        patch_size = self._patch_size()
         if patch_size is not None:
             height, width = checked_patch_size(patch_size)
             patch_size = hparams['patch_size'] = height if height == width else [height, width]
@@ -136,6 +138,15 @@ class BandsMixin(ReportMixin):
                     kernel.requires_grad_(False)
         self._load(weights)
 
+    def _patch_size(self) -> Any:
+        """Patch size that was given, or the one that the rule says, with its reason."""
+        patch_size, size = self.hparams['patch_size'], self.hparams['image_size']
+        gsd_m = self.hparams['gsd_m']
+        if is_auto(patch_size):
+            patch_size = self.hparams['patch_size'] = choose_patch_size(size, gsd_m=gsd_m)
+            rank_zero_info(explain_patch_size(patch_size, size, gsd_m))
+        return patch_size
+
     def build(self) -> None:
         """Let TorchGeo build the model, with random weights and positional channels."""
         super().configure_models()  # type: ignore[misc]
@@ -154,11 +165,14 @@ class BandsMixin(ReportMixin):
         self.weights_from = f'{weights} (SHA-256 {sha256[:16]}...)'
 
     def configure_metrics(self) -> None:
-        """Add IoU averaged over classes and for each class to TorchGeo's metrics."""
+        """Add IoU of each class and averaged over them, and mAP of several labels."""
         super().configure_metrics()  # type: ignore[misc]
         if 'task' in self.hparams:
             for stage in ('train', 'val', 'test'):
-                add_class_iou(getattr(self, f'{stage}_metrics'), self.hparams)
+                metrics = getattr(self, f'{stage}_metrics')
+                add_class_iou(metrics, self.hparams)
+                if self.hparams['task'] == 'multilabel' and self.named == 'model':
+                    add_multilabel(metrics, self.hparams['num_labels'])
 
     def check(self, x: Tensor) -> None:
         """Check an image batch at the border; it stays as it is.

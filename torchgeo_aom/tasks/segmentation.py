@@ -1,0 +1,160 @@
+"""Semantic segmentation on any bands: heads, auxiliary loss, and a mean IoU over what counts."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ConfigError, suggest
+from ..layers.tokenizer import checked_patch_size
+from . import upstream
+from .bands import DenseTask
+from .finetune import FineTuneMixin
+from .heads import HEADS, FCNHead, build_upernet
+
+__all__ = ('SemanticSegmentationTask',)
+
+Variant: TypeAlias = Literal['smp', 'dofa', 'spectralgpt']
+AUX_LEVEL = 4  # of [image, nothing, four maps]: the third map, as in mmseg
+
+
+class SemanticSegmentationTask(FineTuneMixin, DenseTask, upstream.SemanticSegmentation):
+    """Semantic segmentation on any bands; of a time series (B, T, C, H, W) too.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        decoder_variant: Variant = 'smp',
+        decoder_channels: int | None = None,
+        levels: Literal['spread', 'last'] = 'spread',
+        aux_weight: float = 0.0,
+        ignored_classes: list[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Initialize the task.
+
+        Args:
+            *args: model and backbone.
+            decoder_variant: which UPerNet: ``'smp'``; ``'dofa'``, with a learned pyramid in front
+                and dropout, as DOFA has it of mmseg; or ``'spectralgpt'``, that of AOM's authors.
+            decoder_channels: channels of UPerNet; 256 where not given, and 512 with ``'dofa'``.
+            levels: what UPerNet sees: four blocks spread over the backbone, or the last block at
+                all four levels.
+            aux_weight: weight of the loss of an auxiliary FCN head on the third map, 0.4 in mmseg;
+                no such head where 0.
+            ignored_classes: classes whose IoU is left out of the mean, besides *ignore_index*; a
+                run names them.
+            **kwargs: bands, patch size and what else TorchGeo's task takes.
+
+        Raises:
+            BandError: if the bands are unknown or do not fit ``in_channels``.
+            CheckpointError: if the weights cannot be read or do not fit.
+            ConfigError: if a name is unknown, or options contradict each other.
+        """
+        if decoder_variant not in HEADS:
+            raise ConfigError(
+                f'decoder_variant must be one of {HEADS}, got {decoder_variant!r}'
+                f'{suggest(decoder_variant, HEADS)}.'
+            )
+        if levels not in ('spread', 'last'):
+            raise ConfigError(f"levels must be 'spread' or 'last', got {levels!r}.")
+        if not 0 <= aux_weight < float('inf'):
+            raise ConfigError(f'aux_weight must not be negative, got {aux_weight!r}.')
+        super().__init__(*args, **kwargs)
+
+    def build(self) -> None:
+        """Build the decoder that was asked for, and the auxiliary head."""
+        hparams = self.hparams
+        self._check_ignored()
+        asked = hparams['decoder_variant'] != 'smp' or hparams['levels'] != 'spread'
+        if asked or hparams['decoder_channels'] is not None:
+            if hparams['model'] != 'upernet':
+                raise ConfigError(
+                    "decoder_variant, decoder_channels and levels are options of model='upernet', "
+                    f'got model={hparams["model"]!r}.'
+                )
+            self.model = build_upernet(
+                hparams['backbone'],
+                hparams['in_channels'],
+                self.outputs,
+                hparams['decoder_variant'],
+                hparams['decoder_channels'],
+                checked_patch_size(self._patch_size() or 16),
+                hparams['levels'] == 'last',
+            )
+            self.model.encoder.requires_grad_(not hparams['freeze_backbone'])
+            self.model.decoder.requires_grad_(not hparams['freeze_decoder'])
+        else:
+            super().build()
+        self.aux_head: nn.Module | None = None
+        self._aux_map: Tensor | None = None
+        if hparams['aux_weight']:
+            if hparams['model'] == 'dpt':
+                raise ConfigError('aux_weight needs a pyramid, which DPT has not; use upernet.')
+            self.aux_head = FCNHead(self.backbones[0].embed_dim, self.outputs)
+            self.model.encoder.register_forward_hook(self._keep_map)
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the logits."""
+        return int(self.hparams['num_classes'] or self.hparams['num_labels'] or 1)
+
+    def _check_ignored(self) -> None:
+        ignored, classes = self.hparams['ignored_classes'] or [], self.hparams['num_classes'] or 0
+        if not ignored:
+            return
+        wrong = [k for k in ignored if isinstance(k, bool) or k not in range(classes)]
+        if wrong or self.hparams['task'] != 'multiclass':
+            raise ConfigError(
+                f'ignored_classes={ignored} are not classes 0 to {classes - 1} of a multiclass '
+                'task. A value that is no class belongs into ignore_index.'
+            )
+        if not set(range(classes)) - {*ignored, self.hparams['ignore_index']}:
+            raise ConfigError(f'ignored_classes={ignored} leaves no class to average over.')
+
+    def _keep_map(self, module: nn.Module, args: Any, output: list[Tensor]) -> None:
+        self._aux_map = output[AUX_LEVEL] if self.training else None
+
+    def setup(self, stage: str) -> None:
+        """Report the facts, and which classes do not count."""
+        super().setup(stage)
+        left_out = {*(self.hparams['ignored_classes'] or ()), self.hparams['ignore_index']} - {None}
+        if left_out:
+            datamodule = getattr(self.trainer, 'datamodule', None)
+            names: Any = getattr(datamodule, 'classes', None) or self.hparams.get('labels') or ()
+            listed = ', '.join(
+                f'{k} ({names[k]})' if k < len(names) else str(k) for k in sorted(left_out)
+            )
+            rank_zero_info(f'AOM mean IoU (AverageJaccardIndex) leaves out: {listed}')
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Loss of a batch, the auxiliary head's included.
+
+        Args:
+            *args: the batch and its number.
+            **kwargs: of TorchGeo's task.
+
+        Returns:
+            The loss.
+        """
+        loss: Tensor = super().training_step(*args, **kwargs)
+        if self.aux_head is None or self._aux_map is None:
+            return loss
+        target = (args[0] if args else kwargs['batch'])['mask']
+        logits = self.aux_head(self._aux_map)
+        self._aux_map = None
+        height, width = target.shape[-2:]
+        size = [side + -side % step for side, step in zip((height, width), self.steps, strict=True)]
+        logits = F.interpolate(logits, size, mode='bilinear', align_corners=False)
+        logits = logits[..., :height, :width].squeeze(1)
+        if self.hparams['loss'] == 'bce':
+            target = target.float()
+        auxiliary: Tensor = self.criterion(logits, target)
+        self.log('train_aux_loss', auxiliary, batch_size=len(target))
+        return loss + self.hparams['aux_weight'] * auxiliary
