@@ -2,6 +2,7 @@
 
 from .base import BandDataset
 from .burn_scars import HLSBurnScars
+from .geobench import GeoBench
 from .hls_water import HLSWater, WorldCoverPatches
 from .raster_folder import RasterFolder
 from .sparcs import SPARCS
@@ -12,6 +13,7 @@ __all__ = (
     'BandDataset',
     'BigEarthNet',
     'EuroSAT',
+    'GeoBench',
     'HLSBurnScars',
     'HLSWater',
     'RasterFolder',

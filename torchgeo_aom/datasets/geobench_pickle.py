@@ -31,7 +31,7 @@ _LITERAL = re.compile(r"""b'(?:[^'\\\n]|\\[^\n])*'|b"(?:[^"\\\n]|\\[^\n])*\"""")
 _ALLOWED = re.compile(
     r"""
     (?:geobench|ccb)(?:\.\w+)*\ \w+                        # band descriptions, label types
-    | affine\ Affine | rasterio(?:\.\w+)*\ (?:CRS|Affine)  # where an image lies
+    | affine(?:\.\w+)*\ Affine | rasterio(?:\.\w+)*\ (?:CRS|Affine)  # where an image lies
     | datetime\ (?:date|datetime|timedelta|timezone)
     | collections\ OrderedDict | copyreg\ _reconstructor | builtins\ object
     | numpy\ (?:dtype|ndarray)
@@ -47,7 +47,8 @@ _VALUES = {
     'EMPTY_TUPLE': (),
 }
 _ARGUMENTS = (
-    'BININT BININT1 BININT2 LONG1 BINFLOAT SHORT_BINUNICODE BINUNICODE SHORT_BINBYTES BINBYTES BYTEARRAY8'
+    'BININT BININT1 BININT2 LONG1 BINFLOAT '
+    'SHORT_BINUNICODE BINUNICODE SHORT_BINBYTES BINBYTES BYTEARRAY8'
 ).split()
 _NUMBERS = re.compile(r'[<>=|]?(b1|[iu][1248]|f[248])')
 
@@ -120,7 +121,8 @@ class _Machine:
                 raise ValueError('something is called that is no class')
             if not isinstance(arguments, tuple):
                 raise ValueError('a class is called with no tuple')
-            self.stack.append(Inert(found.name, arguments))
+            plain = found.name == 'collections OrderedDict' and not arguments
+            self.stack.append({} if plain else Inert(found.name, arguments))
         elif name == 'BUILD':
             (state,) = self.top(1)
             self.target(Inert).state = state
