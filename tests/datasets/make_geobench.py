@@ -10,6 +10,7 @@ import datetime
 import json
 import lzma
 import pickle
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-GENUINE = Path(__file__).parent / 'geobench'
+GENUINE = Path(__file__).parent / 'geobench_samples'
 S2 = [
     '01 - Coastal aerosol',
     '02 - Blue',
@@ -89,9 +90,20 @@ def attribute(label: Any, bands: list[str], protocol: int = 4, **more: Any) -> s
     with geobench_classes() as described:
         facts: dict[str, Any] = {} if label is None else {'label': label}
         for band in bands:
-            info = described()
-            info.name, info.wavelength = band, 0.49
-            facts[band] = {'date': datetime.date(2014, 1, 1), 'band_info': info, 'crs': None}
+            info, date = described(), None
+            if re.search(r'_\d{4}-\d\d-\d\d$', band):
+                date = datetime.date.fromisoformat(band[-10:])
+            info.name, info.wavelength = band if date is None else band[:-11], 0.49
+            info.alt_names, info.spatial_resolution = (), 10
+            facts[band] = {
+                'date': date,
+                'date_id': date,
+                'spatial_resolution': 10,
+                'band_info': info,
+                'meta_info': None,
+                'transform': None,
+                'crs': None,
+            }
         facts.update(bands_order=bands, **more)
         return str(pickle.dumps(facts, protocol))
 
