@@ -1,29 +1,24 @@
-"""Linear probe: features of a frozen encoder, once, then logistic regression on whole folds."""
+"""Probes of frozen features: logistic regression and nearest neighbors on fixed divisions."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
+import re
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
-from torchgeo_aom import __version__
-from torchgeo_aom.bands import BandSpec, resolve_bands
-from torchgeo_aom.errors import AOMWarning, ConfigError, InputError
-from torchgeo_aom.models.aom import AOM
+from ..errors import ConfigError, InputError, suggest
+from .baselines import band_statistics
+from .divisions import Division, check_groups
+from .feature_cache import content
+from .features import Features, extract_features
+from .knn import knn_scores
+from .probe_scores import METRICS, rate, score
+from .scikit_learn import scikit_learn
 
 __all__ = (
     'Features',
@@ -33,216 +28,43 @@ __all__ = (
     'extract_features',
     'fit_linear',
     'linear_probe',
+    'run_probe',
 )
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
-PERCENTILES = (5, 25, 50, 75, 95)
-
-
-@dataclass(frozen=True)
-class Features:
-    """Features of a data set.
-
-    Attributes:
-        values: features of shape (N, D).
-        labels: classes of shape (N,), or zeros and ones of shape (N, K) where there are several.
-        key: hash of all that the features depend on.
-        cached: whether they were read instead of computed.
-    """
-
-    values: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    key: str
-    cached: bool
-
-
-def extract_features(
-    model: AOM,
-    dataset: Dataset[dict[str, Any]],
-    bands: BandSpec | None = None,
-    patch_size: int | None = None,
-    *,
-    batch_size: int = 16,
-    cache_dir: str | Path | None = None,
-    cache: bool = True,
-    label: str = 'features',
-    progress: bool | None = None,
-) -> Features:
-    """Run a frozen encoder over a data set, once.
-
-    Features are kept in a cache: the same weights, model, data, bands and patch size are never
-    computed twice, and a change of any of them is noticed, since the key is their content.
-
-    Args:
-        model: encoder, used in evaluation mode and left as it was.
-        dataset: samples with a normalized ``image`` and a ``label``, all images of one size.
-        bands: bands of the images' channels where not those of the model.
-        patch_size: patch size in px where not that of the model.
-        batch_size: images a batch.
-        cache_dir: folder of the cache; that of the user where not given.
-        cache: whether to use it.
-        label: what the progress bar says.
-        progress: whether to show it; None for only on a terminal.
-
-    Returns:
-        Features and labels, in the order of the data set.
-
-    Raises:
-        BandError: if the bands do not fit the images.
-        InputError: if the data set is empty.
-    """
-    loader = DataLoader(dataset, batch_size=batch_size)
-    key = _key(model, loader, bands, patch_size)
-    path = Path(cache_dir or _user_cache()) / f'{key}.npz'
-    if cache:
-        found = _load(path)
-        if found is not None:
-            return Features(*found, key=key, cached=True)
-
-    mode = {module: module.training for module in model.modules()}
-    device = next(model.parameters()).device
-    outputs, labels = [], []
-    bar = tqdm(
-        total=len(dataset),  # type: ignore[arg-type]
-        desc=label,
-        unit='image',
-        disable=None if progress is None else not progress,
-    )
-    model.eval()
-    try:
-        with torch.inference_mode(), bar:
-            for batch in loader:
-                image = batch['image'].to(device)
-                tokens = model.forward_features(image, bands=bands, patch_size=patch_size)
-                outputs.append(model.forward_head(tokens, pre_logits=True).float().cpu())
-                labels.append(batch['label'])
-                bar.update(len(image))
-    finally:
-        for module, training in mode.items():
-            module.training = training
-    values = torch.cat(outputs).numpy()
-    classes = torch.cat(labels).numpy().astype(np.int64)
-    if cache:
-        _store(path, values, classes)
-    return Features(values, classes, key=key, cached=False)
-
-
-def _key(
-    model: AOM, loader: DataLoader[Any], bands: BandSpec | None, patch_size: int | None
-) -> str:
-    """Hash of the content of everything that the features depend on."""
-    digest = hashlib.sha256(f'{__version__} {patch_size}'.encode())
-    for facts in _facts(model):
-        digest.update(facts.encode())
-    for name, value in [*model.named_parameters(), *model.named_buffers()]:
-        digest.update(name.encode())
-        digest.update(content(value))
-    if isinstance(bands, Tensor):
-        digest.update(content(bands))
-    elif bands is not None:
-        digest.update(repr(resolve_bands(bands)).encode())
-    count = 0
-    for batch in loader:
-        for image, label in zip(batch['image'], batch['label'], strict=True):
-            count += 1
-            digest.update(content(image) + content(label))
-    if not count:
-        raise InputError('The data set is empty: there is nothing to take features of.')
-    return digest.hexdigest()
-
-
-def _facts(model: AOM) -> Iterator[str]:
-    """What the parameters do not say, such as the number of attention heads."""
-    plain = (int, float, str, bool, tuple, type(None))
-    for name, module in model.named_modules():
-        own = {k: v for k, v in vars(module).items() if isinstance(v, plain) and k != 'training'}
-        yield f'{name} {type(module).__qualname__} {sorted(own.items(), key=lambda item: item[0])}'
-
-
-def content(value: Tensor) -> bytes:
-    """All of a tensor as bytes: type, shape and values, to take a hash of."""
-    value = value.detach().cpu().contiguous()
-    facts = f'{value.dtype} {tuple(value.shape)}'.encode()
-    return facts + value.reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-def _user_cache() -> Path:
-    home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(home) / 'torchgeo_aom' / 'features'
-
-
-def _load(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
-    try:
-        with path.open('rb') as handle, np.load(handle, allow_pickle=False) as file:
-            return file['values'], file['labels']
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None  # damaged: computed again and replaced
-
-
-def _store(path: Path, values: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
-    """Write a file that is whole or absent; a cache that cannot be written is no reason to fail."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, suffix='.part')
-        try:
-            with os.fdopen(handle, 'wb') as file:
-                np.savez(file, values=values, labels=labels)
-            os.replace(part, path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        warnings.warn(f'Features are not kept: {error}', AOMWarning, stacklevel=3)
-
-
-def band_statistics(images: ArrayLike | Tensor) -> NDArray[np.float64]:
-    """Features without a model: mean, standard deviation and five percentiles of each band.
-
-    Args:
-        images: images of shape (N, C, H, W).
-
-    Returns:
-        Features of shape (N, 7 * C).
-
-    Raises:
-        InputError: if the shape is another.
-    """
-    values = np.asarray(images, dtype=np.float64)
-    if values.ndim != 4 or values.size == 0:
-        raise InputError(f'Images must be (N, C, H, W) and not empty, got shape {values.shape}.')
-    pixels = values.reshape(*values.shape[:2], -1)
-    parts = [pixels.mean(-1), pixels.std(-1), *np.percentile(pixels, PERCENTILES, axis=-1)]
-    return np.concatenate(parts, axis=1)
+#: values above which a fit is in float32: twice as fast, and half the memory
+LARGE = 1 << 25
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Outcome of a linear probe.
+    """Outcome of a probe.
 
     Attributes:
         metric: ``'accuracy'``, or ``'mAP'`` (macro) where samples have several labels.
-        scores: the metric on each fold.
-        strengths: inverse regularization strength C chosen for each fold.
-        predictions: prediction for each sample by the model that has not seen its fold: class of
-            shape (N,), or scores of shape (N, K).
+        scores: the metric on the test part of each division.
+        strengths: inverse regularization strength C chosen for each division; for nearest
+            neighbors their number.
+        predictions: prediction for each sample by the model that has not seen it: class of shape
+            (N,), or scores of shape (N, K); -1, or NaN, where a sample is never tested on.
+        metrics: all metrics, each on every division.
     """
 
     metric: str
     scores: tuple[float, ...]
     strengths: tuple[float, ...]
     predictions: NDArray[Any]
+    metrics: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
-        """Mean over folds."""
+        """Mean over divisions."""
         return float(np.mean(self.scores))
 
     @property
     def spread(self) -> float:
-        """Standard deviation over folds."""
-        return float(np.std(self.scores, ddof=1))
+        """Standard deviation over divisions; 0 where there is only one."""
+        return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else 0.0
 
 
 def linear_probe(
@@ -253,11 +75,7 @@ def linear_probe(
     strengths: Sequence[float] = STRENGTHS,
     inner_folds: int = 3,
 ) -> ProbeResult:
-    """Measure how well classes can be told apart by a linear model of the features.
-
-    For each fold, features are standardized and a logistic regression with L2 penalty is fitted on
-    the other folds only. So is its strength: chosen by an inner split of the training folds that
-    keeps groups together, the strongest penalty on a tie.
+    """Measure how well classes can be told apart by a linear model, on each fold in turn.
 
     Args:
         features: features of shape (N, D).
@@ -268,55 +86,138 @@ def linear_probe(
         inner_folds: number of parts of the inner split.
 
     Returns:
-        Scores by fold and predictions.
+        Scores by fold and predictions; see :func:`run_probe`.
 
     Raises:
         ConfigError: if scikit-learn is missing, there are fewer than two folds, a group is in two
             folds, or a training part has a single class.
         InputError: if shapes do not fit or features are not finite.
     """
-    x = np.asarray(features, dtype=np.float64)
-    y, fold_of = np.asarray(labels), np.asarray(folds)
+    fold_of = np.asarray(folds)
+    if len(np.unique(fold_of)) < 2:
+        raise ConfigError('A probe needs at least two folds: one to test on, one to train on.')
+    nobody = np.empty(0, dtype=np.int64)
+    divisions = [
+        Division(np.flatnonzero(fold_of != fold), nobody, np.flatnonzero(fold_of == fold))
+        for fold in np.unique(fold_of)
+    ]
+    if len(fold_of) == len(np.asarray(labels)) and groups is not None:
+        names = np.unique(groups, return_inverse=True)[1]
+        torn = [g for g in np.unique(names) if len(np.unique(fold_of[names == g])) > 1]
+        if torn:
+            raise ConfigError(
+                f'{len(torn)} groups are in more than one fold, so training would see test places; '
+                'assign whole groups to folds.'
+            )
+    return run_probe(
+        features, labels, divisions, groups, strengths=strengths, inner_folds=inner_folds
+    )
+
+
+def run_probe(
+    features: ArrayLike,
+    labels: ArrayLike,
+    divisions: Sequence[Division],
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+    probe: str = 'linear',
+    strengths: Sequence[float] = STRENGTHS,
+    inner_folds: int = 3,
+    refit: bool = False,
+) -> ProbeResult:
+    """Measure how well frozen features tell classes apart, on each division in turn.
+
+    Features are standardized by the mean and standard deviation of the training samples. The linear
+    probe is a logistic regression with L2 penalty; its strength is chosen on the samples to
+    validate on or, where there are none, by an inner split of the training samples that keeps
+    groups together; the strongest penalty on a tie. Nearest neighbors vote as in
+    :func:`~torchgeo_aom.tasks.knn.knn_scores`.
+
+    Args:
+        features: features of shape (N, D).
+        labels: classes of shape (N,), or zeros and ones of shape (N, K) where there are several.
+        divisions: what to train, validate and test on, see
+            :func:`~torchgeo_aom.tasks.divisions.given_division` and
+            :func:`~torchgeo_aom.tasks.divisions.fold_divisions`.
+        groups: group of each sample, such as its place; a group must not be in two parts.
+        probe: ``'linear'``, or ``'knn5'``, ``'knn20'`` ... with the number of neighbors.
+        strengths: values of C to choose from.
+        inner_folds: number of parts of the inner split.
+        refit: fit once more on training and validation samples together, with the chosen strength.
+
+    Returns:
+        Scores by division and predictions.
+
+    Raises:
+        ConfigError: if scikit-learn is missing, a group is in two parts, a training part has a
+            single class, or the probe is unknown.
+        InputError: if shapes do not fit or features are not finite.
+    """
+    x, y = np.asarray(features), np.asarray(labels)
+    x = x if x.dtype == np.float32 else x.astype(np.float64)
     group_of = np.arange(len(x)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    _check(x, y, fold_of, group_of)
+    _check(x, y, divisions, group_of)
+    neighbors = _neighbors(probe)
     several = y.ndim == 2
-    scores, chosen = [], []
-    predictions = np.zeros(y.shape, dtype=np.float64 if several else y.dtype)
-    for fold in np.unique(fold_of):
-        train, test = fold_of != fold, fold_of == fold
-        seen = x[train], y[train]
-        best = _choose(*seen, group_of[train], sorted(strengths), inner_folds)
-        predictions[test] = fit_linear(*seen, best)(x[test])
-        scores.append(_score(y[test], predictions[test]))
+    predictions = np.full(y.shape, np.nan if several else -1, dtype=float if several else y.dtype)
+    chosen, rated = [], []
+    for division in divisions:
+        if groups is not None:
+            check_groups(division, np.asarray(groups))
+        train, val, test = division.train, division.val, division.test
+        best: float = neighbors
+        if not neighbors:
+            inner = [(train, val)] if len(val) else _inner(y, group_of, train, inner_folds)
+            best = _choose(x, y, inner, sorted(strengths), train)
+        if refit:
+            train = np.concatenate([train, val])
+        fit = _fit_neighbors if neighbors else fit_linear
+        predictions[test] = fit(x[train], y[train], best)(x[test])
+        rated.append(rate(y[test], predictions[test]))
         chosen.append(best)
-    return ProbeResult('mAP' if several else 'accuracy', tuple(scores), tuple(chosen), predictions)
+    metrics = {name: tuple(scores[name] for scores in rated) for name in METRICS[y.ndim]}
+    metric = METRICS[y.ndim][0]
+    return ProbeResult(metric, metrics[metric], tuple(chosen), predictions, metrics)
 
 
-def _check(x: NDArray[Any], y: NDArray[Any], fold_of: NDArray[Any], group_of: NDArray[Any]) -> None:
-    if x.ndim != 2 or y.ndim not in (1, 2) or not len(x) == len(y) == len(fold_of) == len(group_of):
+def _neighbors(probe: str) -> int:
+    """Number of neighbors of a probe by name; 0 for the linear one."""
+    if probe == 'linear':
+        return 0
+    found = re.fullmatch(r'knn([1-9]\d*)', probe)
+    if not found:
+        raise ConfigError(
+            f"probe must be 'linear' or 'knn' with a number, such as 'knn5', got {probe!r}"
+            f'{suggest(probe, ["linear", "knn5", "knn20"])}'
+        )
+    return int(found[1])
+
+
+def _check(
+    x: NDArray[Any], y: NDArray[Any], divisions: Sequence[Division], group_of: NDArray[Any]
+) -> None:
+    if x.ndim != 2 or y.ndim not in (1, 2) or not len(x) == len(y) == len(group_of):
         raise InputError(
-            'A probe takes features (N, D) and N labels, folds and groups, got shapes '
-            f'{x.shape}, {y.shape}, {fold_of.shape} and {group_of.shape}.'
+            'A probe takes features (N, D) and N labels and groups, got shapes '
+            f'{x.shape}, {y.shape} and {group_of.shape}.'
         )
     if not np.isfinite(x).all():
         raise InputError(f'{int((~np.isfinite(x)).sum())} feature values are NaN or infinite.')
-    if len(np.unique(fold_of)) < 2:
-        raise ConfigError('A probe needs at least two folds: one to test on, one to train on.')
-    torn = [g for g in np.unique(group_of) if len(np.unique(fold_of[group_of == g])) > 1]
-    if torn:
-        raise ConfigError(
-            f'{len(torn)} groups are in more than one fold, so training would see test places; '
-            'assign whole groups to folds.'
+    if y.ndim == 2 and not np.isin(y, (0, 1)).all():
+        raise InputError(
+            'several labels of a sample are zeros and ones, (N, K); got other numbers.'
         )
-
-
-def _scikit_learn(module: str) -> Any:
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            'The probe needs scikit-learn: pip install "torchgeo_aom[probe]".'
-        ) from error
+    if not divisions:
+        raise ConfigError('A probe needs at least one division into training and test samples.')
+    for division in divisions:
+        every = np.concatenate(list(division.parts().values()))
+        if len(every) and (every.min() < 0 or every.max() >= len(x)):
+            raise InputError(f'a division names samples beyond the {len(x)} there are.')
+        if len(np.unique(every)) < len(every):
+            raise ConfigError('a sample is in two parts of a division.')
+        if not len(division.train) or not len(division.test):
+            raise ConfigError('a division has no samples to train or to test on.')
+        if y.ndim == 1 and len(np.unique(y[division.train])) < 2:
+            raise ConfigError('A training part has a single class; use other folds.')
 
 
 def fit_linear(
@@ -335,52 +236,67 @@ def fit_linear(
     Raises:
         ConfigError: if scikit-learn is missing.
     """
-    linear_model = _scikit_learn('sklearn.linear_model')
-    scaler = _scikit_learn('sklearn.preprocessing').StandardScaler().fit(features)
+    linear_model = scikit_learn('sklearn.linear_model')
+    dtype = np.float32 if features.size > LARGE else np.float64
+    features = features.astype(dtype, copy=False)
+    scaler = scikit_learn('sklearn.preprocessing').StandardScaler().fit(features)
     several = labels.ndim == 2
-    # Several times faster here than the default solver, with the same result.
-    classifier = linear_model.LogisticRegression(C=strength, solver='newton-cg', max_iter=500)
+    # Several times faster here than the default solver, with the same result; where there is much
+    # data it is the other way round.
+    solver = 'lbfgs' if features.size > LARGE else 'newton-cg'
+    classifier = linear_model.LogisticRegression(C=strength, solver=solver, max_iter=500)
     if several:
-        classifier = _scikit_learn('sklearn.multiclass').OneVsRestClassifier(classifier)
+        classifier = scikit_learn('sklearn.multiclass').OneVsRestClassifier(classifier)
     # So small a problem only gets slower when threads share it.
-    one_thread = _scikit_learn('threadpoolctl').threadpool_limits(1)
-    with warnings.catch_warnings(), one_thread:
+    threads = None if features.size > LARGE else 1
+    limited = scikit_learn('threadpoolctl').threadpool_limits(threads)
+    with warnings.catch_warnings(), limited:
         # A label that no, or every, training sample has: a constant answer is right.
         warnings.filterwarnings('ignore', 'Label .* is present in|Label not')
         classifier.fit(scaler.transform(features), labels)
     function = classifier.predict_proba if several else classifier.predict
-    return lambda new: np.asarray(function(scaler.transform(new)))
+    return lambda new: np.asarray(function(scaler.transform(new.astype(dtype, copy=False))))
+
+
+def _fit_neighbors(
+    features: NDArray[Any], labels: NDArray[Any], k: float
+) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Standardize, as for the linear probe: the bands' statistics are of different sizes."""
+    scaler = scikit_learn('sklearn.preprocessing').StandardScaler().fit(features)
+    known = scaler.transform(features)
+
+    def predict(new: NDArray[Any]) -> NDArray[Any]:
+        shares = knn_scores(known, labels, scaler.transform(new), int(k)).numpy()
+        return shares if labels.ndim == 2 else np.asarray(shares.argmax(1))
+
+    return predict
+
+
+def _inner(
+    y: NDArray[Any], group_of: NDArray[Any], train: NDArray[Any], folds: int
+) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """Inner splits of the training samples that keep groups together; none if there are none."""
+    parts = min(folds, len(np.unique(group_of[train])))
+    if parts < 2:
+        return []
+    splitter = scikit_learn('sklearn.model_selection').GroupKFold(parts)
+    return [(train[a], train[b]) for a, b in splitter.split(train, y[train], group_of[train])]
 
 
 def _choose(
     x: NDArray[Any],
     y: NDArray[Any],
-    group_of: NDArray[Any],
+    inner: Sequence[tuple[NDArray[Any], NDArray[Any]]],
     strengths: list[float],
-    inner_folds: int,
+    train: NDArray[Any],
 ) -> float:
-    """Strength that suits the training samples best; the middle one if they cannot be split."""
-    if y.ndim == 1 and len(np.unique(y)) < 2:
-        raise ConfigError('A training part has a single class; use other folds.')
-    parts = min(inner_folds, len(np.unique(group_of)))
+    """Strength that suits the inner splits best; the middle one if there are none."""
     scores = []
-    if parts > 1:
-        splitter = _scikit_learn('sklearn.model_selection').GroupKFold(parts)
-        for train, test in splitter.split(x, y, group_of):
-            if y.ndim == 2 or len(np.unique(y[train])) > 1:
-                fits = (fit_linear(x[train], y[train], strength) for strength in strengths)
-                scores.append([_score(y[test], predict(x[test])) for predict in fits])
-    if not scores:
+    for fitted, checked in inner if len(strengths) > 1 else ():
+        if y.ndim == 2 or len(np.unique(y[fitted])) > 1:
+            fits = (fit_linear(x[fitted], y[fitted], strength) for strength in strengths)
+            scores.append([score(y[checked], predict(x[checked])) for predict in fits])
+    known = [row for row in scores if np.isfinite(row).all()]
+    if not known:
         return strengths[len(strengths) // 2]
-    return strengths[int(np.argmax(np.nanmean(scores, axis=0)))]
-
-
-def _score(y: NDArray[Any], predictions: NDArray[Any]) -> float:
-    """Accuracy, or average precision averaged over the labels that occur."""
-    if y.ndim == 1:
-        return float((predictions == y).mean())
-    occurring = y.any(axis=0)
-    metrics = _scikit_learn('sklearn.metrics')
-    if not occurring.any():
-        return float('nan')
-    return float(metrics.average_precision_score(y[:, occurring], predictions[:, occurring]))
+    return strengths[int(np.argmax(np.mean(known, axis=0)))]

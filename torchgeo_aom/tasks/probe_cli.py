@@ -1,0 +1,312 @@
+"""The command ``torchgeo-aom probe``: linear probe and nearest neighbors beside baselines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml  # type: ignore[import-untyped, unused-ignore]
+from matplotlib.figure import Figure
+
+from .. import __version__
+from ..errors import ConfigError, suggest
+from ..plot import plot_scores
+from . import feature_speed
+from .probe_run import METHODS, ProbeConfig, Row, run
+
+__all__ = ('config_from', 'draw', 'main', 'table')
+
+PROG = 'torchgeo-aom probe'
+EPILOG = f"""\
+methods: {', '.join(METHODS)}; weights are added by --weights
+probes: linear (logistic regression, strength chosen on validation), knn5, knn20 ... (cosine)
+
+examples:
+  torchgeo-aom probe --folds 5 --bands 13=sentinel2:eurosat --bands RGB=sentinel2:rgb --patch-size 8
+  torchgeo-aom probe --dataset UCMerced --root data --model aom_vitb --weights encoder.safetensors
+  torchgeo-aom probe --dataset RasterFolder --root photos --dataset-arg sensor=rgb \\
+      --dataset-arg unit=uint8 --folds 5
+  torchgeo-aom probe --config examples/downstream/eurosat_probe.yaml --root data
+  torchgeo-aom probe --speed --help      (what loading costs next to the encoder)
+"""
+NOTE = (
+    'bars: standard deviation over seeds (random weights, random kernels, folds); none where a '
+    'method has no seed'
+)
+
+
+def config_from(values: Mapping[str, Any], origin: str = 'the configuration') -> ProbeConfig:
+    """Make a configuration of plain values.
+
+    Args:
+        values: keys are attributes of :class:`~torchgeo_aom.tasks.probe_run.ProbeConfig`; ``bands``
+            may also be one set, or a list of sets.
+        origin: where they come from, for messages.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: if a key is unknown or a value has the wrong type.
+    """
+    known = {field.name: field for field in fields(ProbeConfig)}
+    for key in values:
+        if key not in known:
+            raise ConfigError(
+                f'{origin} has no option {key!r}{suggest(str(key), known)}. Known: '
+                f'{", ".join(known)}'
+            )
+    checked = dict(values)
+    if 'bands' in checked:
+        checked['bands'] = _named_bands(checked['bands'])
+    default = ProbeConfig()
+    for key, value in checked.items():
+        wanted = getattr(default, key)
+        kinds = {bool: bool, int: int, str: str, tuple: (list, tuple), dict: Mapping}
+        kind: Any = kinds.get(type(wanted), object)
+        kind = (int, str) if key == 'patch_size' else kind
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            if wanted is not None or not (value is None or isinstance(value, int | float | str)):
+                raise ConfigError(
+                    f'{origin}: {key} must be like {wanted!r}, got {value!r} '
+                    f'({type(value).__name__})'
+                )
+    return ProbeConfig(**checked)
+
+
+def _named_bands(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {'all bands': None}
+    if isinstance(value, Mapping):
+        return {str(name): spec for name, spec in value.items()}
+    listed = value if isinstance(value, list | tuple) else [value]
+    return {str(spec): spec for spec in listed}
+
+
+def table(rows: Sequence[Row]) -> str:
+    """All rows in plain text, one line for each set of bands and method.
+
+    Args:
+        rows: what was measured.
+
+    Returns:
+        The table; one below the other where there are several metrics.
+    """
+    probes = list(dict.fromkeys(row.probe for row in rows))
+    parts = []
+    for metric in rows[0].scores:
+        lines = [('bands', 'features', 'number', 'patch', *(f'{p} {metric}, %' for p in probes))]
+        for key in dict.fromkeys((row.bands, row.method) for row in rows):
+            own = {row.probe: row for row in rows if (row.bands, row.method) == key}
+            first = next(iter(own.values()))
+            patch = '-' if first.patch_size is None else f'{first.patch_size} px'
+            cells = (_cell(own[probe], metric) if probe in own else '-' for probe in probes)
+            lines.append((first.bands, _short(first.method), str(first.dims), patch, *cells))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        text = ['  '.join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
+        rule = '-' * max(map(len, text))
+        parts.append('\n'.join([text[0].rstrip(), rule, *(line.rstrip() for line in text[1:])]))
+    return '\n\n'.join(parts)
+
+
+def _cell(row: Row, metric: str) -> str:
+    spread = row.spread(metric)
+    more = f' +- {100 * spread:.1f}' if spread == spread else ''
+    return f'{100 * row.mean(metric):.1f}{more}'
+
+
+def _short(method: str) -> str:
+    return Path(method).name if method not in METHODS else method
+
+
+def draw(rows: Sequence[Row], title: str) -> Figure:
+    """Plot the first metric against sets of bands, a panel for each probe.
+
+    Args:
+        rows: what was measured.
+        title: title of the figure.
+
+    Returns:
+        The figure.
+    """
+    probes = list(dict.fromkeys(row.probe for row in rows))
+    bands = list(dict.fromkeys(row.bands for row in rows))
+    methods = list(dict.fromkeys(row.method for row in rows))
+    metric = next(iter(rows[0].scores))
+    figure = Figure(figsize=(7 * len(probes), 5.5), layout='constrained')
+    figure.suptitle(title)
+    panels = figure.subfigures(1, len(probes), squeeze=False)[0]
+    for panel, probe in zip(panels, probes, strict=True):
+        found = {(row.bands, row.method): row for row in rows if row.probe == probe}
+        series = {
+            _short(method): [_point(found.get((band, method)), metric) for band in bands]
+            for method in methods
+        }
+        plot_scores(bands, series, title=probe, ylabel=f'{metric}, %', note=NOTE, figure=panel)
+    return figure
+
+
+def _point(row: Row | None, metric: str) -> tuple[float, float]:
+    if row is None:
+        return float('nan'), 0.0
+    spread = row.spread(metric)
+    return row.mean(metric), spread if spread == spread else 0.0
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file that is whole or absent."""
+    handle, part = tempfile.mkstemp(dir=path.parent, suffix='.part')
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            file.write(data)
+        os.chmod(part, 0o644)
+        os.replace(part, path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+def _results(config: ProbeConfig, rows: Sequence[Row]) -> bytes:
+    listed = [
+        {
+            **asdict(row),
+            'mean': {name: row.mean(name) for name in row.scores},
+            'spread': {name: None if (s := row.spread(name)) != s else s for name in row.scores},
+        }
+        for row in rows
+    ]
+    facts = {'version': __version__, 'torch': torch.__version__, 'config': asdict(config)}
+    return (json.dumps({**facts, 'rows': listed}, indent=2, default=str) + '\n').encode()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        PROG, description=__doc__, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS,
+    )  # fmt: skip
+    add = parser.add_argument
+    add('--config', type=Path, metavar='FILE', help='YAML with these options; flags come after it')
+    add('--dataset', help='name in torchgeo_aom.datasets, import path, or EuroSAT200 (default)')
+    add('--root', help='folder of the data')
+    add(
+        '--dataset-arg', action='append', metavar='KEY=VALUE',
+        help='another argument of the data set; may be repeated',
+    )  # fmt: skip
+    add(
+        '--bands', action='append', metavar='[NAME=]SPEC',
+        help='a set of bands, several specs with commas; may be repeated (default: all bands)',
+    )  # fmt: skip
+    add('--model', help='model name (default: aom_vitt)')
+    add('--weights', nargs='+', metavar='FILE|NAME', help='trained weights to probe')
+    add('--methods', nargs='*', metavar='METHOD', help='default: statistics rcf random')
+    add('--probes', nargs='+', metavar='PROBE', help='default: linear knn5 knn20')
+    add('--patch-size', metavar='PX', help="patch size in px, or 'auto' (default)")
+    add('--size', type=int, metavar='PX', help='resize images to this height and width')
+    add('--gsd-m', type=float, metavar='M', help='ground sampling distance, for patch size auto')
+    add('--folds', type=int, help='cut everything into folds of whole groups (default: 0, splits)')
+    add('--splits', nargs='+', metavar='NAME', help='default: train val test')
+    add('--seeds', type=int, help='number of seeds (default: 3)')
+    add(
+        '--normalization', help='catalogue (default), measured, or statistics such as sentinel2:l2a'
+    )
+    add(
+        '--rcf-features', type=int, metavar='N', help='random convolutional features (default: 512)'
+    )
+    add('--every', type=int, metavar='N', help='take only every n-th sample')
+    add('--batch-size', type=int, metavar='N', help='images a batch (default: 32)')
+    add('--num-workers', type=int, metavar='N', help='processes that load (default: 0, a thread)')
+    add('--device', help='cpu (default), cuda')
+    add('--cache-dir', metavar='DIR', help="folder of features (default: in the user's cache)")
+    add('--no-cache', dest='cache', action='store_false', help='keep no features')
+    add('--refit', action='store_true', help='fit again on training and validation samples')
+    add('--ignore-groups', action='store_true', help='take splits although they tear groups apart')
+    add('--strict', action='store_true', help='stop if an image is both trained and tested on')
+    add(
+        '--output', type=Path, default=Path('output/probe'), metavar='DIR',
+        help='folder of results.json and probe.png (default: %(default)s)',
+    )  # fmt: skip
+    add(
+        '--json', action='store_true', default=False, help='print results.json instead of the table'
+    )
+    return parser
+
+
+def _values(options: argparse.Namespace) -> dict[str, Any]:
+    """Options of the file, and those of the command line over them."""
+    given = dict(vars(options))
+    path = given.pop('config', None)
+    values = {} if path is None else _read(path)
+    root, more = given.pop('root', None), given.pop('dataset_arg', [])
+    for key in ('output', 'json'):
+        given.pop(key)
+    arguments = dict(values.get('dataset_args') or {})
+    if root is not None:
+        arguments['root'] = root
+    for text in more:
+        key, found, value = text.partition('=')
+        if not found:
+            raise ConfigError(f'--dataset-arg takes KEY=VALUE, got {text!r}')
+        arguments[key.replace('-', '_')] = yaml.safe_load(value)
+    if 'bands' in given:
+        pairs = [text.rpartition('=') for text in given['bands']]
+        specs = {spec: spec.split(',') if ',' in spec else spec for _, _, spec in pairs}
+        given['bands'] = {name or spec: specs[spec] for name, _, spec in pairs}
+    patch = given.get('patch_size', '')
+    if patch.isdigit():
+        given['patch_size'] = int(patch)
+    merged = {**values, **given}
+    return {**merged, 'dataset_args': arguments} if arguments else merged
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f'--config {path} cannot be read: {error}') from error
+    if not isinstance(values, dict):
+        raise ConfigError(f'--config {path} must hold options by name, such as dataset: UCMerced')
+    return values
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: arguments without the program's name.
+
+    Returns:
+        The exit code.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    if '--speed' in arguments:
+        return feature_speed.main([text for text in arguments if text != '--speed'])
+    options = _parser().parse_args(arguments)
+    config = config_from(_values(options), str(getattr(options, 'config', 'the command line')))
+    folder: Path = options.output.expanduser().resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f'--output {folder} cannot be written: {error}') from error
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    start = time.monotonic()
+    path = folder / 'results.json'
+    rows = run(config, say, lambda rows: _write(path, _results(config, rows)))
+    draw(rows, f'{config.dataset}: {config.model}').savefig(folder / 'probe.png', dpi=110)
+    print(path.read_text(encoding='utf-8') if options.json else table(rows))
+    if not options.json:
+        print('+- is the standard deviation over seeds, of means over divisions')
+        print(folder / 'probe.png')
+    say(f'{time.monotonic() - start:.0f} s; results.json is beside the figure')
+    return 0
