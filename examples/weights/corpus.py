@@ -1,7 +1,7 @@
 """Rebuilds the corpus that the weights were trained on, from folders of images that you have.
 
     python examples/weights/corpus.py --data data --ucmerced UCMerced_LandUse/Images \
-        --chips testset --neon neon --geotutorial geotutorial --out corpus
+        --chips testset --neon neon --geotutorial geotutorial --raw raw --out corpus
 
 Where the images come from, and under which terms, stands in ``corpus.yaml``; what is not trained
 on, and why, in ``rules.py``. What exists is kept, so an interrupted run goes on.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import io
 import os
 import shutil
 import sys
@@ -25,16 +26,18 @@ import rasterio
 import yaml  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.warp import transform
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parent))
-from rules import hls_split, ucmerced_split, without_evaluation
+from rules import EVALUATION, far_from, hls_split, ucmerced_split, without_evaluation
 
 L2A = tuple('B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12'.split())
 HLS = {
     'S30': tuple('B01 B02 B03 B04 B8A B11 B12'.split()),
     'L30': tuple('B01 B02 B03 B04 B05 B06 B07'.split()),
 }
+TM = ('B1', 'B2', 'B3', 'B4', 'B5', 'B7')
 SMALL = 256  # larger images are stored in blocks, so that a window is read without the rest
 DARK_WATER = 100
 NEON_SIDE = 256
@@ -172,8 +175,40 @@ def neon(folder: Path) -> Iterator[Chip]:
 
 def landsat7_stacks(folder: Path) -> Iterator[Chip]:
     """Landsat-7 surface reflectance; clouds that saturate are left as they are."""
-    bands = ('B1', 'B2', 'B3', 'B4', 'B5', 'B7')
-    yield from images(folder, '*_stack.gtif', bands)
+    yield from images(folder, '*_stack.gtif', TM)
+
+
+def wildfires(folder: Path) -> Iterator[Chip]:
+    """Sentinel-2 chips of fires: files of five measured bands, but not those of display colors."""
+    bands = ('B02', 'B03', 'B04', 'B08', 'B12')
+    for path in files(folder, '*/*/*.tif'):
+        with rasterio.open(path) as file:
+            measured = file.descriptions == ('B2', 'B3', 'B4', 'B8', 'B12')
+        if measured:
+            name = '_'.join((*path.parts[-3:-1], path.stem))
+            yield Chip(name, path, bands, lambda path=path: load(path))
+
+
+def bigearthnet_rgbn(folder: Path) -> Iterator[Chip]:
+    """BigEarthNet patches in Parquet files: two radar channels, then four of Sentinel-2."""
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        print('bigearthnet_rgbn: left out, it needs pyarrow: pip install pyarrow')
+        return
+    for path in files(folder, '*.parquet'):
+        for row in parquet.read_table(path).to_pylist():
+            values = np.load(io.BytesIO(row['input_data']))[..., 2:]
+            image = np.ascontiguousarray(values.astype(np.uint16).transpose(2, 0, 1))
+            bands = ('B02', 'B03', 'B04', 'B08')
+            yield Chip(str(row['patch_id_int']), path, bands, lambda image=image: image)
+
+
+def landsat5(folder: Path) -> Iterator[Chip]:
+    """Landsat-5 scene: one file for each band."""
+    for first in files(folder, '*_B1.TIF'):
+        paths = [Path(str(first).replace('_B1.TIF', f'_{band}.TIF')) for band in TM]
+        yield Chip(first.stem, first, TM, lambda paths=paths: stack(paths))
 
 
 #: name of a source -> argument that names its folder, the folder below, and what reads it
@@ -186,7 +221,6 @@ SOURCES: dict[str, tuple[str, str, Callable[[Path], Iterator[Chip]]]] = {
     'hls_l30': ('data', 'hls_water', lambda folder: hls(folder, 'L30')),
     'sentinel2_ports': ('data', 'sentinel2_ports', lambda f: images(f, '*.tif', L2A)),
     'sentinel2_series': ('data', 'sentinel2_series', lambda f: images(f, '*.tif', L2A)),
-    'bigearthnet': ('data', 'bigearthnet_samples', bigearthnet),
     'sentinel2_l1c': (
         'data', 'sentinel2_chip', lambda f: images(f, '*.tif', (*L2A[:10], 'B10', *L2A[10:])),
     ),
@@ -195,15 +229,59 @@ SOURCES: dict[str, tuple[str, str, Callable[[Path], Iterator[Chip]]]] = {
         lambda f: images(f, 'l8_l1_toa_dn.tif', [f'B{n}' for n in (1, 2, 3, 4, 5, 6, 7, 9)]),
     ),
     'landsat8_cloud': ('data', 'landsat8_cloud', landsat8_cloud),
-    'landsat7_scene': (
-        'data', 'landsat7_scene', lambda f: images(f, '*.tif', [f'B{n}' for n in (1, 2, 3, 4, 5, 7)]),
+    'landsat7_scene': ('data', 'landsat7_scene', lambda f: images(f, '*.tif', TM)),
+    'urban_trees': (
+        'raw', 'urban_trees', lambda f: images(f, 'images/*.tif', ('R', 'G', 'B', 'NIR')),
     ),
+    'wildfires': ('raw', 'wildfire', wildfires),
+    'bigearthnet': ('raw', 'bigearthnet', bigearthnet),
+    'bigearthnet_rgbn': ('raw', 'bigearthnet_rgbn', bigearthnet_rgbn),
+    'sen1floods': (
+        'raw', 'sen1floods', lambda f: images(f, '*.tif', (*L2A[:10], 'B10', *L2A[10:])),
+    ),
+    'landsat5': ('raw', 'landsat5', landsat5),
+    'landsat_peru': ('raw', 'landsat_peru', lambda f: images(f, '*.tif', ('B6', 'B5', 'B4', 'B3'))),
     'naip': ('data', 'naip', lambda folder: images(folder, '*.tif', ('R', 'G', 'B', 'NIR'))),
 }  # fmt: skip
 
 
-def build(name: str, chips: Iterator[Chip], out: Path) -> int:
+def center(path: Path) -> tuple[float, float] | None:
+    """Longitude and latitude of the center of an image, None where it does not say."""
+    if path.is_dir():
+        path = next(path.glob('*_B02.tif'))
+    if path.suffix.lower() not in ('.tif', '.gtif'):
+        return None
+    with rasterio.open(path) as file:
+        if file.crs is None:
+            return None
+        box = file.bounds
+        middle = [(box.left + box.right) / 2], [(box.bottom + box.top) / 2]
+        longitude, latitude = transform(file.crs, 'EPSG:4326', *middle)
+    return longitude[0], latitude[0]
+
+
+def evaluated(data: Path) -> list[tuple[float, float]]:
+    """Places of the images that are evaluated on."""
+    paths = [path for folder in EVALUATION for path in sorted((data / folder).rglob('*.tif'))]
+    return list({place for path in paths if (place := center(path)) is not None})
+
+
+def allowed(name: str, chips: Iterator[Chip], avoid: list[tuple[float, float]]) -> list[Chip]:
+    """Images of a source but those that lie beside an evaluated one."""
+    kept = []
+    for chip in chips:
+        place = center(chip.origin)
+        if place is None or far_from(place, avoid):
+            kept.append(chip)
+        else:
+            print(f'{name}: {chip.name} left out, it lies beside an evaluated image')
+    return kept
+
+
+def build(name: str, chips: Sequence[Chip], out: Path) -> int:
     """Write a source: the folder is there when it is whole, and says where its images are from.
+
+    What was built before stays if it holds nothing but these images; rules can have changed since.
 
     Args:
         name: the source.
@@ -214,10 +292,15 @@ def build(name: str, chips: Iterator[Chip], out: Path) -> int:
         Number of images.
     """
     final, part = out / name, out / f'.{name}.part'
+    names = {f'{chip.name}.tif' for chip in chips}
+    for folder in (final, part):
+        if folder.exists() and not {path.name for path in folder.glob('*.tif')} <= names:
+            print(f'{name}: built again, {folder} holds other images')
+            shutil.rmtree(folder)
     if not final.exists():
         part.mkdir(parents=True, exist_ok=True)
         record = []
-        for chip in tqdm(list(chips), desc=name, unit='image'):
+        for chip in tqdm(chips, desc=name, unit='image'):
             path = part / f'{chip.name}.tif'
             if not path.exists():
                 values = chip.read()
@@ -225,6 +308,9 @@ def build(name: str, chips: Iterator[Chip], out: Path) -> int:
                     continue
                 write(path, values, chip.bands)
             record.append((path.name, chip.origin.parent.name, chip.origin.name))
+        if not record:
+            shutil.rmtree(part)
+            return 0
         with (part / 'files.csv').open('w', newline='', encoding='utf-8') as file:
             csv.writer(file).writerows([('file', 'folder', 'origin'), *record])
         os.replace(part, final)
@@ -263,6 +349,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         'chips': 'Sentinel-2 chips, test_*.npy',
         'neon': 'NEON camera tiles, *.tif',
         'geotutorial': 'Landsat-7 stacks, *_stack.gtif',
+        'raw': 'folder with urban_trees, wildfire, bigearthnet, ... as in corpus.yaml',
     }
     for name, text in folders.items():
         parser.add_argument(f'--{name}', type=Path, help=text)
@@ -273,14 +360,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path in (args.out / name, args.out / f'.{name}.part'):
             shutil.rmtree(path, ignore_errors=True)
     counts: dict[str, int] = {}
+    avoid = evaluated(args.data) if args.data else []
+    if not avoid:
+        print(
+            'places that are evaluated on are not known without --data: nothing is left out there'
+        )
     for name, (argument, below, read) in SOURCES.items():
         root = getattr(args, argument)
-        if root is None or not (root / below).is_dir():
+        if root is not None and (root / below).is_dir():
+            counts[name] = build(name, allowed(name, read(root / below), avoid), args.out)
+        else:
             given = f'--{argument} is not given' if root is None else f'{root / below} is no folder'
-            if not (args.out / name).is_dir():
-                print(f'{name}: left out, {given}')
-                continue
-        counts[name] = build(name, read(root / below if root else Path()), args.out)
+            kept = (args.out / name).is_dir()
+            print(f'{name}: {"kept as it is" if kept else "left out"}, {given}')
     used = write_yaml(Path(__file__).with_name('corpus.yaml'), args.out)
     print('\n'.join(f'{name}: {count} images' for name, count in counts.items()))
     print(f'{args.out / "corpus.yaml"}: {len(used)} sources: {", ".join(used)}')

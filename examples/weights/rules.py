@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 
 from torchgeo_aom.datasets.splits import hash_split
 
-__all__ = ('HLS_SHARES', 'hls_split', 'ucmerced_split', 'without_evaluation')
+__all__ = ('HLS_SHARES', 'far_from', 'hls_split', 'ucmerced_split', 'without_evaluation')
 
 #: half of the places each: few places show some classes, and the probe needs all of them
 HLS_SHARES = {'train': 0.5, 'test': 0.5}
@@ -15,6 +16,9 @@ HLS_SHARES = {'train': 0.5, 'test': 0.5}
 # Evaluated on in whole, so no image of these folders may be trained on. The six chips of
 # `eurosat_samples` may lie beside some of `eurosat200`.
 EVALUATION = ('eurosat200', 'eurosat_samples', 'sentinel2_pairs')
+
+KILOMETERS = 10.0  # the largest image measures 7 km
+KM_PER_DEGREE = 111.2
 
 
 def ucmerced_split(names: Sequence[str]) -> list[str]:
@@ -60,3 +64,21 @@ def without_evaluation(paths: Iterable[str]) -> list[str]:
         Those that may be trained on.
     """
     return [path for path in paths if not set(re.split(r'[\\/]', path)) & set(EVALUATION)]
+
+
+def far_from(place: tuple[float, float], others: Iterable[tuple[float, float]]) -> bool:
+    """Whether an image is too far from all evaluated ones to overlap them.
+
+    Args:
+        place: longitude and latitude of the center of an image.
+        others: the same of images that are evaluated on.
+
+    Returns:
+        True if none is within `KILOMETERS`.
+    """
+    lon, lat = place
+    for other_lon, other_lat in others:
+        east = (lon - other_lon) * math.cos(math.radians((lat + other_lat) / 2))
+        if math.hypot(east, lat - other_lat) * KM_PER_DEGREE < KILOMETERS:
+            return False
+    return True
