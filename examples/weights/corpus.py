@@ -69,7 +69,7 @@ def load(path: Path, count: int | None = None) -> NDArray[Any]:
 
 
 def write(path: Path, values: NDArray[Any], bands: Sequence[str]) -> None:
-    """Write an image, not compressed (which reads three times as fast); whole or not at all."""
+    """Write an image, whole or not at all; deflate would save a fifth and read no slower."""
     height, width = values.shape[1:]
     part = path.with_name(f'.{path.name}.part')
     blocks = {'tiled': True, 'blockxsize': 128, 'blockysize': 128}
