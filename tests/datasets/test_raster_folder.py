@@ -131,6 +131,8 @@ def test_masks_beside_images(tmp_path: Path) -> None:
     masks(tmp_path, 'all', 'all', '_mask')
     options = {'images': 'all', 'masks': 'all', 'mask_suffix': '_mask'}
     assert len(RasterFolder(tmp_path, 'all', **options, **MASKS)) == 20
+    flat = masks(tmp_path / 'flat', '', '', '_mask')
+    assert len(RasterFolder(flat, 'all', masks='', mask_suffix='_mask', **MASKS)) == 20
     with pytest.raises(ConfigError, match='tell them apart by mask_suffix='):
         RasterFolder(tmp_path, images='all', masks='all', **MASKS)
 
