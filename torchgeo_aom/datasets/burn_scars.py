@@ -33,8 +33,8 @@ class HLSBurnScars(BandDataset):
     """HLS Burn Scars: 804 chips of 512 x 512 px at 30 m, six bands, burnt or not.
 
     The authors drew two splits at random, ``training`` (540) and ``validation`` (264). Here the
-    second is the test split, and part of the first validates, by tile of the HLS grid. Some tiles
-    are in both of the authors' splits, in other years or places.
+    second is the test split, and part of the first validates, by tile of the HLS grid. Nothing
+    keeps a tile on one side of the authors' split.
 
     .. versionadded:: 0.1
     """
