@@ -18,8 +18,8 @@ from .rasters import no_download
 
 __all__ = ('GeoBench',)
 
-#: Name of the statistics that a task brings itself.
-OWN = 'task'
+#: Names of the statistics that a task brings itself.
+OWN = ('task', 'geobench:task')
 
 
 class GeoBench(BandDataset):
@@ -193,7 +193,7 @@ class GeoBench(BandDataset):
         Raises:
             ConfigError: if there are no statistics for these bands, and none are given.
         """
-        if options.get('statistics') == OWN:
+        if options.get('statistics') in OWN:
             if options.get('mean') is not None or options.get('std') is not None:
                 raise ConfigError('give either mean and std or statistics, not both')
             pairs = self.band_statistics().values()
@@ -205,6 +205,6 @@ class GeoBench(BandDataset):
             if options.get('statistics') or options.get('mean') is not None:
                 raise
             raise ConfigError(
-                f"{error}. {self.task.name} brings statistics of its own: statistics='task' "
-                f"(normalization='task' of GeoBenchDataModule)"
+                f"{error}. {self.task.name} brings statistics of its own: statistics='task', in a "
+                f"data module normalization='geobench:task'"
             ) from error

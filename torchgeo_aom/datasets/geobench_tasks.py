@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from ..bands import Band, Product, resolve_bands
 from ..errors import ConfigError, suggest
+from ..models.patch_rule import choose_patch_size
 from .base import Target
 
 __all__ = ('TASKS', 'Task', 'find_task')
@@ -183,7 +184,6 @@ class Task:
         classes: names of the classes, in the order of their numbers.
         size: height and width of the images in px.
         gsd_m: ground sampling distance in meters.
-        patch_size: a sixteenth of the image, to the nearest size of pretraining that the paper has.
         no_data: class that stands for pixels nobody labelled, if there is one.
         aliases: other names of its folder.
         left_out: stored names that are never read, and what they are.
@@ -198,7 +198,6 @@ class Task:
     classes: tuple[str, ...]
     size: int
     gsd_m: float
-    patch_size: int
     no_data: int | None = None
     aliases: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -208,6 +207,11 @@ class Task:
     def bands(self) -> tuple[Band, ...]:
         """Bands, in our order."""
         return resolve_bands(list(self.stored), self.sensor)
+
+    @property
+    def patch_size(self) -> int:
+        """Patch size in px by the rule of ``'auto'``."""
+        return choose_patch_size(self.size)
 
     @property
     def collection(self) -> str:
@@ -220,16 +224,16 @@ _ALL = (
     Task(
         # L1C, reflectance x 10000: means are those that TorchGeo publishes for EuroSAT.
         'm-eurosat', 'class', 'sentinel2', EUROSAT, 'sentinel2:eurosat', EUROSAT_CLASSES,
-        size=64, gsd_m=10, patch_size=16,
+        size=64, gsd_m=10,
     ),
     Task(
         # BigEarthNet 1.0 is L2A: no B10, and means as its authors publish them.
         'm-bigearthnet', 'classes', 'sentinel2', L2A, 'sentinel2:l2a', CORINE,
-        size=120, gsd_m=10, patch_size=16,
+        size=120, gsd_m=10,
     ),
     Task(
         # Values of 0.0001 to 2.8, mean of blue 0.13: L1C, divided by 10000.
-        'm-so2sat', 'class', 'sentinel2', SO2SAT, TOA, ZONES, size=32, gsd_m=10, patch_size=16,
+        'm-so2sat', 'class', 'sentinel2', SO2SAT, TOA, ZONES, size=32, gsd_m=10,
         left_out=(
             '01 - VH.Real', '02 - VH.Imaginary', '03 - VV.Real', '04 - VV.Imaginary',
             '05 - VH.LEE Filtered', '06 - VV.LEE Filtered', '07 - VH.LEE Filtered.Real',
@@ -239,44 +243,44 @@ _ALL = (
     Task(
         # The picture bands TCI exist in L2A only, and coastal aerosol has a mean of 0.06.
         'm-brick-kiln', 'class', 'sentinel2', BRICK_KILN, 'sentinel2:l2a', KILN,
-        size=64, gsd_m=10, patch_size=16, aliases=('brick_kiln_v1.0',),
+        size=64, gsd_m=10, aliases=('brick_kiln_v1.0',),
         left_out=('10 - SWIR - Cirrus', '11 - SWIR', '12 - SWIR'),
     ),
     Task(
         'm-forestnet', 'class', 'landsat8', LANDSAT8, 'uint8', FORESTNET,
-        size=332, gsd_m=15, patch_size=24, aliases=('forestnet_v1.0',),
+        size=332, gsd_m=15, aliases=('forestnet_v1.0',),
         doubt='how its 8-bit values were made from reflectance is not stated',
     ),
     Task(
         'm-pv4ger', 'class', 'rgb', RGB, 'uint8', SOLAR,
-        size=320, gsd_m=0.1, patch_size=16, aliases=('pv4ger_classification',),
+        size=320, gsd_m=0.1, aliases=('pv4ger_classification',),
     ),
     Task(
         'm-pv4ger-seg', 'mask', 'rgb', RGB, 'uint8', SOLAR,
-        size=320, gsd_m=0.1, patch_size=16, aliases=('pv4ger_segmentation',),
+        size=320, gsd_m=0.1, aliases=('pv4ger_segmentation',),
     ),
     Task(
         # Names of bands and label carry the year: 'Red_2014-01-01', 'label_2014-01-01'.
         'm-nz-cattle', 'mask', 'rgb', RGB, 'uint8', ('no cattle', 'cattle'),
-        size=500, gsd_m=0.1, patch_size=32, aliases=('nz_cattle_segmentation',),
+        size=500, gsd_m=0.1, aliases=('nz_cattle_segmentation',),
     ),
     Task(
         # Trees are ellipses in boxes. Canopy height and 369 bands have 40 x 40 px: not read.
         'm-NeonTree', 'mask', 'rgb', RGB, 'uint8', ('no tree', 'tree'),
-        size=400, gsd_m=0.1, patch_size=24, aliases=('m-neontree', 'NeonTree_segmentation'),
+        size=400, gsd_m=0.1, aliases=('m-neontree', 'NeonTree_segmentation'),
         left_out=('Canopy Height Model', 'Neon'),
     ),
     Task(
         # Names of bands carry the day. Images are of Sentinel-2, L2A without B10.
         'm-cashew-plant', 'mask', 'sentinel2', L2A, 'sentinel2:l2a', CASHEW,
-        size=256, gsd_m=10, patch_size=16, no_data=0, left_out=_CLOUDS,
+        size=256, gsd_m=10, no_data=0, left_out=_CLOUDS,
         aliases=('m-cashew-plantation', 'smallholder_cashew'),
         doubt='reflectance x 10000 follows from its source, no file was at hand to confirm it; its '
         'files say 0.5 m, but 120 square kilometers on 1186 x 1122 pixels are 10 m',
     ),
     Task(
         'm-SA-crop-type', 'mask', 'sentinel2', L2A, 'uint8', CROPS,
-        size=256, gsd_m=10, patch_size=16, no_data=0, left_out=_CLOUDS,
+        size=256, gsd_m=10, no_data=0, left_out=_CLOUDS,
         aliases=('m-sa-crop-type', 'southAfricaCropType'),
         doubt='values are 8-bit (means of 12 to 83); how they were made from reflectance is not '
         'stated',
@@ -284,7 +288,7 @@ _ALL = (
     Task(
         # Order of the files: Red, Green, Blue, NearInfrared. 0 to 1, in steps of 1/255.
         'm-chesapeake', 'mask', 'naip', RGBN, DISPLAY, CHESAPEAKE,
-        size=256, gsd_m=1, patch_size=16, no_data=0,
+        size=256, gsd_m=1, no_data=0,
         aliases=('m-chesapeake-landcover', 'm-chesapeake-lancover', 'cvpr_chesapeake_landcover'),
     ),
 )  # fmt: skip
