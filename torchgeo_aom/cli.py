@@ -24,8 +24,13 @@ PROG = 'torchgeo-aom'
 # Verbs with a parser of their own: what they do, and the module whose main(argv) does it.
 MODULES = {
     'demo': ('run the main job on real data that ships with the package', 'torchgeo_aom.demo'),
-    'bench': ('measure speed next to other models', 'torchgeo_aom.bench'),
+    'bench': ('measure speed next to other models, or of --pretrain', 'torchgeo_aom.bench'),
     'stats': ('measure mean and std per band of folders', 'torchgeo_aom.data.statistics'),
+}
+# The same verbs about pretraining, with --pretrain: modules as above.
+PRETRAIN = {
+    'bench': 'torchgeo_aom.bench_pretrain',
+    'plan': 'torchgeo_aom.tasks.pretrain_plan',
 }
 TRAINING = {
     'fit': 'train a task (all options of TorchGeo: torchgeo-aom fit --help)',
@@ -61,6 +66,7 @@ examples:
   torchgeo-aom plan --model aom_vits --bands naip --size 500 400 --patch 24 --batch 8
   torchgeo-aom plan --bands sentinel2:rgb --size 500 --patch auto
   torchgeo-aom plan --bands sentinel2:rgb --dtype bfloat16 --json
+  torchgeo-aom plan --pretrain --help      (what a pretraining run costs)
 """
 WEIGHTS_EPILOG = """\
 examples:
@@ -114,6 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     verb = arguments[0] if arguments else ''
+    if verb in PRETRAIN and '--pretrain' in arguments:
+        pretrain: Callable[[list[str]], int] = import_module(PRETRAIN[verb]).main
+        return pretrain([argument for argument in arguments[1:] if argument != '--pretrain'])
     if verb in MODULES:
         run: Callable[[list[str]], int] = import_module(MODULES[verb][1]).main
         return run(arguments[1:])

@@ -107,7 +107,9 @@ def main(folder: Path) -> None:
         def __getitem__(self, request: tuple[int, list[int]]) -> dict[str, Any]:
             epoch, samples = request
             flips = [bool(generator(0, 'flip', epoch, k).integers(2)) for k in samples]
-            image = [images[k].flip(-1) if f else images[k] for k, f in zip(samples, flips)]  # noqa: B905
+            image = [
+                images[k].flip(-1) if f else images[k] for k, f in zip(samples, flips, strict=True)
+            ]
             valid = torch.ones(len(samples), *images.shape[1:], dtype=torch.bool)
             for row, sample in enumerate(samples):
                 valid[row, 0, : sample % 3] = False

@@ -141,6 +141,14 @@ class FolderDataset:
         """Path of a file, printable whatever it is."""
         return self.path(index).encode('utf-8', 'backslashreplace').decode()
 
+    def key(self, index: int) -> str:
+        """Path of a file inside its folder, the same wherever the folder lies."""
+        path = os.path.abspath(self.path(index))
+        roots = [os.path.abspath(root) for root in self.source.path]
+        root = max((r for r in roots if path.startswith(r + os.sep)), key=len, default='')
+        inside = os.path.relpath(path, root) if root else os.path.basename(path)
+        return inside.replace(os.sep, '/')
+
     def fingerprint(self) -> str:
         """Hash of path inside its folder, length and time of change of every file."""
         digest = hashlib.sha256()

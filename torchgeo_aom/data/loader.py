@@ -22,6 +22,7 @@ from torchgeo_aom.data.chips import PretrainDataset, bad_lists
 from torchgeo_aom.data.sampler import KeyedSampler, check_facts, facts
 from torchgeo_aom.data.source import Reader, Source, read_sources
 from torchgeo_aom.data.statistics import normalizer
+from torchgeo_aom.data.validation import OrderedLoader, OrderedSampler, split
 from torchgeo_aom.errors import AOMWarning, ConfigError
 from torchgeo_aom.transforms import Normalize
 
@@ -134,6 +135,9 @@ class PretrainDataModule(BaseDataModule):
         drop_last: as of `KeyedSampler`.
         bad_limit: share of a source's images that may be unreadable; more end the run.
         statistics_dir: where measured statistics are kept; a folder in the user's cache if None.
+        val_share: share of each source that is kept for validation, chosen by the names of the
+            samples; 0 for no validation.
+        val_sources: instead, sources of their own for validation, as *sources*.
 
     Raises:
         ConfigError: if an option or a block is not valid.
@@ -152,6 +156,8 @@ class PretrainDataModule(BaseDataModule):
         drop_last: bool = True,
         bad_limit: float = 0.01,
         statistics_dir: str | None = None,
+        val_share: float = 0.0,
+        val_sources: list[dict[str, Any]] | str | None = None,
     ) -> None:
         """Check the options; nothing is opened yet."""
         super().__init__(PretrainDataset, batch_size, num_workers)
@@ -170,13 +176,24 @@ class PretrainDataModule(BaseDataModule):
                 raise ConfigError(f'{key} must be an integer of at least {least}, got {value!r}')
         if not 0 <= bad_limit <= 1:
             raise ConfigError(f'bad_limit must be a share from 0 to 1, got {bad_limit!r}')
-        self.sources = tuple(Source.parse(block) for block in blocks)
-        names = [source.name for source in self.sources]
-        if len(set(names)) < len(names):
-            raise ConfigError(f'every source needs a name= of its own, got {", ".join(names)}')
+        if not 0 <= val_share < 1 or (val_share and val_sources is not None):
+            raise ConfigError(
+                f'val_share must be a share from 0 to below 1, and 0 with val_sources=, got '
+                f'{val_share!r}'
+            )
+        self.val_share = val_share
+        self.sources = _parse(blocks)
+        own = [] if val_sources is None else read_sources(val_sources)
+        self.hparams['val_sources'] = own or None
+        self.val_sources = _parse(own)
         self.readers: tuple[Reader, ...] = ()
+        self.val_readers: tuple[Reader, ...] = ()
         self.normalizers: tuple[Normalize, ...] = ()
+        self.val_normalizers: tuple[Normalize, ...] = ()
         self.loader: KeyedLoader | None = None
+        if not (val_share or own):
+            # Lightning runs no validation without the method; without loaders it warns.
+            vars(self)['val_dataloader'] = super().val_dataloader
 
     def prepare_data(self) -> None:
         """Measure statistics where they are needed, on one process of each node."""
@@ -191,19 +208,38 @@ class PretrainDataModule(BaseDataModule):
         self._open()
 
     def _open(self) -> None:
-        if not self.readers:
-            readers = tuple(open_reader(source) for source in self.sources)
+        if self.readers:
+            return
+        readers, self.normalizers = self._readers(self.sources)
+        self.val_readers, self.val_normalizers = self._readers(self.val_sources)
+        if self.val_share:
             pairs = zip(self.sources, readers, strict=True)
-            self.normalizers = tuple(
-                normalizer(source, reader, self.statistics_dir, self.bad_limit)
-                for source, reader in pairs
-            )
-            self.readers = readers
-            for source, reader in zip(self.sources, readers, strict=True):
+            parts = [split(source.name, reader, self.val_share) for source, reader in pairs]
+            readers = tuple(part[0] for part in parts)
+            self.val_readers = tuple(part[1] for part in parts)
+            self.val_sources, self.val_normalizers = self.sources, self.normalizers
+        self.readers = readers
+        for what, sources, opened in (
+            ('', self.sources, self.readers),
+            (' for validation', self.val_sources, self.val_readers),
+        ):
+            for source, reader in zip(sources, opened, strict=True):
                 logger.info(
-                    'source %r: %d images, chips of %d x %d px, %d bands, product %s',
-                    source.name, len(reader), *reader.size, len(source.bands), source.product.name,
+                    'source %r%s: %d images, chips of %d x %d px, %d bands, product %s',
+                    source.name, what, len(reader), *reader.size, len(source.bands),
+                    source.product.name,
                 )  # fmt: skip
+
+    def _readers(
+        self, sources: tuple[Source, ...]
+    ) -> tuple[tuple[Reader, ...], tuple[Normalize, ...]]:
+        """Readers and normalizations of some sources."""
+        readers = tuple(open_reader(source) for source in sources)
+        pairs = zip(sources, readers, strict=True)
+        return readers, tuple(
+            normalizer(source, reader, self.statistics_dir, self.bad_limit)
+            for source, reader in pairs
+        )
 
     @property
     def statistics(self) -> dict[str, dict[str, Any]]:
@@ -253,6 +289,19 @@ class PretrainDataModule(BaseDataModule):
         )
         return self.loader
 
+    def val_dataloader(self) -> OrderedLoader:
+        """The validation loader of this process; there is none without val_share or val_sources."""
+        self._open()
+        rank, world_size = self._ranks()
+        dataset = PretrainDataset(
+            self.val_sources, self.val_readers, self.val_normalizers, self.seed, (1.0, 1.0),
+            (1.0, 1.0), False, self.bad_limit,
+        )  # fmt: skip
+        return OrderedLoader(
+            dataset, OrderedSampler(dataset, self.batch_size, rank, world_size), self.num_workers,
+            self.bad_limit, torch.cuda.is_available(),
+        )  # fmt: skip
+
     def _ranks(self) -> tuple[int, int]:
         """Number of this process and of all processes that take part of the data each."""
         if self.trainer is not None:
@@ -288,6 +337,14 @@ class PretrainDataModule(BaseDataModule):
             ConfigError: if seed, world size or batch size were others.
         """
         check_facts(state_dict, facts(self.seed, self._ranks()[1], self.batch_size))
+
+
+def _parse(blocks: list[dict[str, Any]]) -> tuple[Source, ...]:
+    sources = tuple(Source.parse(block) for block in blocks)
+    names = [source.name for source in sources]
+    if len(set(names)) < len(names):
+        raise ConfigError(f'every source needs a name= of its own, got {", ".join(names)}')
+    return sources
 
 
 def _pair(key: str, value: Any, most: float) -> tuple[float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import warnings
@@ -22,12 +21,14 @@ from ..layers.views import check_view
 from ..models.aom import AOM, SIZES
 from ..models.decoder import Decoder, ProjectionHead
 from ..models.weights import load_state
+from .compiled import compile_blocks
 from .pretrain_metrics import (
     CollapseAlarm,
     embedding_std,
     rank_me,
     reconstruction_figure,
     scale_similarity,
+    write_samples,
 )
 from .pretrain_step import MaskedScales, SaveOnTerm, StepResult, check_batch, world_size
 from .schedule import decay_groups, warmup_cosine
@@ -93,6 +94,7 @@ class PretrainTask(MaskedScales):
         collapse_std: float = 0.01,
         collapse_steps: int = 200,
         on_collapse: str = 'warn',
+        compile: bool = False,
     ) -> None:
         """Initialize the task. The defaults are the paper's, see ``docs/pretraining.md``.
 
@@ -143,6 +145,7 @@ class PretrainTask(MaskedScales):
             collapse_std: smallest spread of the embeddings that is no collapse.
             collapse_steps: steps in a row below it that raise the alarm.
             on_collapse: ``'warn'``, ``'stop'`` or ``'off'``.
+            compile: compile the blocks (torch.compile): a minute or two before the first step.
 
         Raises:
             CheckpointError: if *weights* cannot be read or do not fit.
@@ -191,6 +194,8 @@ class PretrainTask(MaskedScales):
         self.encoder.set_grad_checkpointing(hparams['grad_checkpointing'])
         for module in self.decoders.values():
             module.grad_checkpointing = hparams['grad_checkpointing']
+        if hparams['compile']:
+            compile_blocks(self)
 
     def _check_options(self) -> None:
         options = self.hparams
@@ -300,20 +305,10 @@ class PretrainTask(MaskedScales):
             distributed.all_reduce(bad, op=distributed.ReduceOp.MAX)
         if not bad:
             return
-        names = batch.get('name') or [int(key) for key in batch['key']]
-        infinite = (~check_batch(batch)[0].isfinite()).flatten(1).any(1).tolist()
-        record = {
-            'step': step,
-            'source': batch.get('source'),
-            'bands': list(batch['bands']),
-            'samples': list(names),
-            'samples_with_infinite_pixels': [n for n, b in zip(names, infinite, strict=True) if b],
-            what: repr(float(value)),
-        }
         folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f'not_finite_step{step}_rank{self.global_rank}.json'
-        path.write_text(json.dumps(record, indent=1), encoding='utf-8')
+        infinite = (~check_batch(batch)[0].isfinite()).flatten(1).any(1).tolist()
+        write_samples(path, batch, infinite, {'step': step, what: repr(float(value))})
         raise DataError(
             f'The {what} of step {step} is not finite; the samples are listed in {path}. The '
             'weights are those before this step. Leave out broken samples (pixels), or lower the '
@@ -340,6 +335,7 @@ class PretrainTask(MaskedScales):
         values = {'val/loss': result.loss, 'val/align': result.alignment}
         for size, loss in zip(result.sizes, result.reconstruction, strict=True):
             values[f'val/recon/{size}px'] = loss
+        values[f'val/loss/{batch.get("source", "data")}'] = result.loss
         self.log_dict(values, batch_size=len(batch['image']), sync_dist=True)
 
     def configure_optimizers(self) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +24,7 @@ __all__ = (
     'rank_me',
     'reconstruction_figure',
     'scale_similarity',
+    'write_samples',
 )
 
 
@@ -119,6 +123,29 @@ class CollapseAlarm:
             self.below = 0
             raise DataError(message)
         warnings.warn(message, AOMWarning, stacklevel=2)
+
+
+def write_samples(
+    path: Path, batch: Mapping[str, Any], infinite: Sequence[bool], facts: Mapping[str, Any]
+) -> None:
+    """Write down which samples a batch held when something went wrong.
+
+    Args:
+        path: the file to write.
+        batch: the batch.
+        infinite: whether each image has pixels that are not finite.
+        facts: what else is known.
+    """
+    names = batch.get('name') or [int(key) for key in batch['key']]
+    record = {
+        **facts,
+        'source': batch.get('source'),
+        'bands': list(batch['bands']),
+        'samples': list(names),
+        'samples_with_infinite_pixels': [n for n, b in zip(names, infinite, strict=True) if b],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1), encoding='utf-8')
 
 
 def neighbor_mean(image: Tensor, codes: Sequence[float], missing: float) -> Tensor:
