@@ -3,6 +3,7 @@
 from .base import BandDataset
 from .burn_scars import HLSBurnScars
 from .geobench import GeoBench
+from .geobench2 import GeoBench2
 from .hls_water import HLSWater, WorldCoverPatches
 from .raster_folder import RasterFolder
 from .sparcs import SPARCS
@@ -14,6 +15,7 @@ __all__ = (
     'BigEarthNet',
     'EuroSAT',
     'GeoBench',
+    'GeoBench2',
     'HLSBurnScars',
     'HLSWater',
     'RasterFolder',
