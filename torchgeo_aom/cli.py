@@ -25,6 +25,8 @@ PROG = 'torchgeo-aom'
 MODULES = {
     'demo': ('run the main job on real data that ships with the package', 'torchgeo_aom.demo'),
     'bench': ('measure speed next to other models, or of --pretrain', 'torchgeo_aom.bench'),
+    'probe': ('linear probe and neighbors on frozen features', 'torchgeo_aom.tasks.probe_cli'),
+    'segment': ('frozen encoder and UPerNet, by bands and seeds', 'torchgeo_aom.tasks.segment'),
     'stats': ('measure mean and std per band of folders', 'torchgeo_aom.data.statistics'),
 }
 # The same verbs about pretraining, with --pretrain: modules as above.

@@ -12,6 +12,7 @@ from .bands import (
 )
 from .callbacks import BandCheck
 from .dataset_bands import dataset_bands
+from .detection import InstanceSegmentationTask, ObjectDetectionTask
 from .pretrain import PretrainTask
 from .segmentation import SemanticSegmentationTask
 
@@ -21,7 +22,9 @@ __all__ = (
     'BandsMixin',
     'ChangeDetectionTask',
     'ClassificationTask',
+    'InstanceSegmentationTask',
     'MoCoTask',
+    'ObjectDetectionTask',
     'PixelwiseRegressionTask',
     'PretrainTask',
     'RegressionTask',

@@ -26,7 +26,8 @@ from ..data.crops import RandomCrops
 from ..data.samples import SentinelPairs
 from ..models.aom import AOM
 from ..transforms import Normalize, NormalizeSample
-from .probe import content, fit_linear
+from .dense_scores import fit_pixels, iou_report
+from .probe import content
 from .segmentation import SemanticSegmentationTask
 
 __all__ = ('HeadSettings', 'load_half', 'pixel_regression', 'predict', 'rate', 'train_head')
@@ -72,8 +73,9 @@ class Progress(Callback):
         loss = f'{outputs["loss"].item():.3f}'
         self.bar.set_postfix(loss=loss, refresh=False)
         self.bar.update()
-        if self.bar.disable and (batch_idx + 1) % self.every == 0:
-            print(f'  {self.label}: {batch_idx + 1}/{self.total}, loss {loss}', file=sys.stderr)
+        done = trainer.global_step
+        if self.bar.disable and done % self.every == 0:
+            print(f'  {self.label}: {done}/{self.total}, loss {loss}', file=sys.stderr)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Leave the bar as it is."""
@@ -165,27 +167,12 @@ def predict(task: SemanticSegmentationTask, image: Tensor, size: int) -> np.ndar
 
 def rate(masks: Sequence[Any], predictions: Sequence[Any]) -> dict[str, Any]:
     """Mean IoU over classes that occur, pixel accuracy, and the IoU of each class."""
-    classes = SentinelPairs.classes
-    truth, said = (np.concatenate([np.ravel(m) for m in maps]) for maps in (masks, predictions))
-    labelled = truth != SentinelPairs.ignore_index
-    confusion = np.zeros((len(classes), len(classes)))
-    np.add.at(confusion, (truth[labelled], said[labelled]), 1)
-    right, pixels = np.diag(confusion), confusion.sum(1)
-    iou = right / np.maximum(pixels + confusion.sum(0) - right, 1)
-    counted = pixels >= MIN_PIXELS
-    return {
-        'mean IoU': float(iou[counted].mean()),
-        'pixel accuracy': float(right.sum() / pixels.sum()),
-        'IoU': {c: float(v) for c, v, n in zip(classes, iou, counted, strict=True) if n},
-    }
+    classes, ignore = SentinelPairs.classes, SentinelPairs.ignore_index
+    return iou_report(masks, predictions, classes, ignore, min_pixels=MIN_PIXELS)
 
 
 def pixel_regression(level: str, spec: str, seed: int) -> Callable[[Tensor], Any]:
     """Fit the baseline: logistic regression of single pixels, of the same bands."""
     west = load_half(level, spec, 'west')
-    pixels = torch.cat([place['image'].flatten(1).T for place in west]).numpy()
-    labels = torch.cat([place['mask'].flatten() for place in west]).numpy()
-    known = np.flatnonzero(labels != SentinelPairs.ignore_index)
-    some = np.random.default_rng(seed).choice(known, REGRESSION_PIXELS, replace=False)
-    classify = fit_linear(pixels[some], labels[some])
-    return lambda image: classify(image.flatten(1).T.numpy()).reshape(image.shape[1:])
+    images, masks = ([place[key] for place in west] for key in ('image', 'mask'))
+    return fit_pixels(images, masks, REGRESSION_PIXELS, seed, SentinelPairs.ignore_index)

@@ -15,7 +15,7 @@ from .bands import DenseTask
 from .finetune import FineTuneMixin
 from .heads import HEADS, FCNHead, build_upernet
 
-__all__ = ('SemanticSegmentationTask',)
+__all__ = ('SemanticSegmentationTask', 'Variant')
 
 Variant: TypeAlias = Literal['smp', 'dofa', 'spectralgpt']
 AUX_LEVEL = 4  # of [image, nothing, four maps]: the third map, as in mmseg

@@ -6,7 +6,9 @@ if TYPE_CHECKING:
     from torchgeo.trainers import BYOLTask as BYOL
     from torchgeo.trainers import ChangeDetectionTask as ChangeDetection
     from torchgeo.trainers import ClassificationTask as Classification
+    from torchgeo.trainers import InstanceSegmentationTask as InstanceSegmentation
     from torchgeo.trainers import MoCoTask as MoCo
+    from torchgeo.trainers import ObjectDetectionTask as ObjectDetection
     from torchgeo.trainers import PixelwiseRegressionTask as PixelwiseRegression
     from torchgeo.trainers import RegressionTask as Regression
     from torchgeo.trainers import SemanticSegmentationTask as SemanticSegmentation
@@ -16,7 +18,9 @@ else:
         'BYOL',
         'ChangeDetection',
         'Classification',
+        'InstanceSegmentation',
         'MoCo',
+        'ObjectDetection',
         'PixelwiseRegression',
         'Regression',
         'SemanticSegmentation',
@@ -35,7 +39,9 @@ __all__ = (
     'BYOL',
     'ChangeDetection',
     'Classification',
+    'InstanceSegmentation',
     'MoCo',
+    'ObjectDetection',
     'PixelwiseRegression',
     'Regression',
     'SemanticSegmentation',

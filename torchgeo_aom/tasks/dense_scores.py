@@ -1,0 +1,119 @@
+"""How good class maps are, and what single pixels say without any model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from .probe import fit_linear
+
+__all__ = ('fit_pixels', 'iou_report', 'random_features')
+
+
+def iou_report(
+    masks: Sequence[ArrayLike],
+    predictions: Sequence[ArrayLike],
+    classes: Sequence[str],
+    ignore_index: int | None = None,
+    ignored: Sequence[int] = (),
+    min_pixels: int = 1,
+) -> dict[str, Any]:
+    """Mean IoU over classes that occur, pixel accuracy, and the IoU of each class.
+
+    Args:
+        masks: the truth, one array an image.
+        predictions: class of each pixel.
+        classes: names of the classes.
+        ignore_index: value of a mask that counts nowhere.
+        ignored: classes whose IoU is left out of the mean.
+        min_pixels: classes with fewer pixels of truth are left out.
+
+    Returns:
+        ``'mean IoU'``, ``'pixel accuracy'`` and ``'IoU'`` by class.
+    """
+    confusion = np.zeros((len(classes), len(classes)))
+    for mask, prediction in zip(masks, predictions, strict=True):
+        truth, said = np.ravel(np.asarray(mask)), np.ravel(np.asarray(prediction))
+        labelled = np.ones(truth.shape, bool) if ignore_index is None else truth != ignore_index
+        np.add.at(confusion, (truth[labelled], said[labelled]), 1)
+    right, pixels = np.diag(confusion), confusion.sum(1)
+    iou = right / np.maximum(pixels + confusion.sum(0) - right, 1)
+    occurring = pixels >= min_pixels
+    counted = occurring & ~np.isin(np.arange(len(classes)), list(ignored))
+    return {
+        'mean IoU': float(iou[counted].mean()),
+        'pixel accuracy': float(right.sum() / pixels.sum()),
+        'IoU': {c: float(v) for c, v, n in zip(classes, iou, occurring, strict=True) if n},
+    }
+
+
+def fit_pixels(
+    images: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    count: int,
+    seed: int,
+    ignore_index: int | None = None,
+) -> Callable[[Tensor], NDArray[Any]]:
+    """Fit the baseline: logistic regression of single pixels.
+
+    Args:
+        images: normalized images, or maps of features, of shape (C, H, W).
+        masks: class of each pixel.
+        count: how many pixels to fit to, all images together.
+        seed: chooses them.
+        ignore_index: value of a mask that counts nowhere.
+
+    Returns:
+        Function from an image to the class of each pixel.
+    """
+    values = torch.cat([image.flatten(1).T for image in images]).numpy()
+    labels = torch.cat([mask.flatten() for mask in masks]).numpy()
+    known = np.arange(len(labels)) if ignore_index is None else labels != ignore_index
+    known = np.flatnonzero(known) if known.dtype == bool else known
+    some = np.random.default_rng(seed).choice(known, min(count, len(known)), replace=False)
+    classify = fit_linear(values[some], labels[some])
+    return lambda image: classify(image.flatten(1).T.numpy()).reshape(image.shape[1:])
+
+
+def random_features(
+    images: Sequence[Tensor], count: int, seed: int, side: int = 5
+) -> Callable[[Tensor], Tensor]:
+    """Make a map of random convolutional features (RCF) of an image, beside its bands.
+
+    The kernels are patches of training images, made mean 0 and norm 1; each gives two features, the
+    positive and the negative part of its response, averaged over a window of their size.
+
+    Args:
+        images: normalized training images of shape (C, H, W).
+        count: number of kernels.
+        seed: chooses the patches.
+        side: height and width of the kernels in px.
+
+    Returns:
+        Function from an image (C, H, W) to features (C + 2 * count, H, W).
+    """
+    random = np.random.default_rng(seed)
+    kernels = []
+    for _ in range(count):
+        image = images[int(random.integers(len(images)))]
+        row, column = (int(random.integers(size - side + 1)) for size in image.shape[1:])
+        kernels.append(image[:, row : row + side, column : column + side])
+    bank = torch.stack(kernels)
+    bank = bank - bank.mean((1, 2, 3), keepdim=True)
+    bank = bank / bank.flatten(1).norm(dim=1).clamp(min=1e-6)[:, None, None, None]
+
+    def features(image: Tensor) -> Tensor:
+        padding = side // 2
+        padded = F.pad(image[None], (padding,) * 4, mode='reflect')
+        response = F.conv2d(padded, bank)
+        parts = torch.cat([response.relu(), (-response).relu()], 1)
+        smooth = F.avg_pool2d(parts, side, 1, padding, count_include_pad=False)
+        return torch.cat([image, smooth[0]])
+
+    return features
