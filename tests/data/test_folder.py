@@ -259,7 +259,7 @@ class TestValid:
         values = np.ones((3, 3, 3), np.uint16)
         values[:, 0] = 0
         write(tmp_path / 'a.tif', values)
-        assert FolderDataset(source(tmp_path)).read(0).valid is None
+        assert FolderDataset(source(tmp_path, nodata='none')).read(0).valid is None
         valid = FolderDataset(source(tmp_path, nodata=0)).read(0).valid
         assert valid is not None
         assert valid.sum() == 18

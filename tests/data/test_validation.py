@@ -4,12 +4,15 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from torchgeo_aom.data.adapter import open_reader
 from torchgeo_aom.data.loader import PretrainDataModule
 from torchgeo_aom.data.sampler import KeyedSampler
+from torchgeo_aom.data.source import Source
 from torchgeo_aom.data.validation import OrderedSampler
 from torchgeo_aom.errors import ConfigError
 from torchgeo_aom.tasks.pretrain import PretrainTask
@@ -135,3 +138,25 @@ def test_losses_are_logged_for_each_scale(folder: Path, tmp_path: Path) -> None:
     logged = {key: float(value) for key, value in trainer.logged_metrics.items()}
     assert {'val/loss', 'val/recon/4px', 'val/recon/6px', 'val/loss/chips'} <= set(logged)
     assert logged['val/loss'] == pytest.approx(logged['val/loss/chips'])
+
+
+@pytest.mark.parametrize(
+    ('sensor', 'product', 'options', 'invalid'),
+    [
+        ('sentinel2:rgb', 'l2a', {}, [(0, 0), (1, 0), (2, 0)]),  # 0 in all bands
+        ('landsat8:rgb', 'c2l2', {}, [(0, 0), (1, 0), (2, 0), (0, 1)]),  # 0 in any band
+        ('sentinel2:rgb', 'l2a', {'nodata': 0}, [(0, 0), (1, 0), (2, 0), (0, 1)]),
+        ('landsat8:rgb', 'c2l2', {'nodata': 'none'}, []),
+    ],
+)
+def test_fill_values_of_products(
+    tmp_path: Path, write: Any, sensor: str, product: str, options: Any, invalid: list[Any]
+) -> None:
+    values = np.full((3, 1, 4), 9000, 'uint16')
+    values[:, 0, 0] = 0
+    values[0, 0, 1] = 0
+    write(tmp_path / 'one.tif', values)
+    block = {'path': str(tmp_path), 'bands': sensor, 'product': product, **options}
+    valid = open_reader(Source.parse(block)).read(0).valid
+    found = [] if valid is None else [(int(c), int(x)) for x, c in np.argwhere(~valid[:, 0].T)]
+    assert found == invalid

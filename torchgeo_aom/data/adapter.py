@@ -108,8 +108,9 @@ class DatasetReader:
             row, column, height, width = window(*image.shape[1:])
             image = image[:, row : row + height, column : column + width]
         valid = np.isfinite(image)
-        if self.source.nodata is not None:
-            valid &= image != self.source.nodata
+        filled = self.source.filled(image)
+        if filled is not None:
+            valid &= ~filled
         return Pixels(image, None if valid.all() else valid)
 
     def _images(self, index: int, seed: int) -> NDArray[Any]:

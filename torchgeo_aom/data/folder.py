@@ -270,13 +270,13 @@ class FolderDataset:
         kind = values.dtype.kind
         if kind not in 'uif':
             raise BadSampleError(self.name(index), f'pixels of type {values.dtype}')
-        nodata = self.source.nodata
-        if kind == 'f' or nodata is not None:
+        filled = self.source.filled(values)
+        if kind == 'f' or filled is not None:
             valid = np.ones(values.shape, bool) if valid is None else valid
             if kind == 'f':
                 valid &= np.isfinite(values)
-            if nodata is not None:
-                valid &= values != nodata
+            if filled is not None:
+                valid = valid & ~filled
         if self.source.file_scale and any(pair != (1.0, 0.0) for pair in pairs):
             scale, offset = np.array(pairs, dtype=np.float64).T[:, :, None, None]
             values = (values * scale + offset).astype(np.float32)

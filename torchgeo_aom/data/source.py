@@ -31,6 +31,9 @@ __all__ = (
 
 logger = logging.getLogger(__name__)
 
+# Attributes of a source that are no keys of a block: they follow from others.
+_FOLLOWS = ('file_scale', 'ignore_file_scale', 'nodata_in')
+
 #: Height and width of an image -> first row, first column, height and width of the part to read.
 WindowOf = Callable[[int, int], tuple[int, int, int, int]]
 
@@ -103,7 +106,10 @@ class Source:
         args: arguments of that class.
         size: height and width of the chips cut from each image; those of the images if None.
         weight: how often an epoch takes each image: 1 is once, 0.5 a random half of them.
-        nodata: stored value that means "no data", besides what the files say themselves.
+        nodata: stored value that means "no data", besides what the files say themselves. By default
+            that of the product: 0 in all bands of a Sentinel-2 pixel, 0 in any band of Landsat,
+            -9999 of HLS. A number counts in each band; ``'none'``: every value is data.
+        nodata_in: whether it counts in ``'each'`` band or only in ``'all'``; follows from *nodata*.
         max_nodata: chips with a larger share of pixels without data are replaced by others.
         statistics: what to normalize by: ``'measured'``, or statistics of the catalogue such as
             ``'sentinel2:l2a'``. None takes the catalogue's where it has them, else measures.
@@ -120,7 +126,8 @@ class Source:
     args: dict[str, Any] = field(default_factory=dict)
     size: tuple[int, int] | None = None
     weight: float = 1.0
-    nodata: float | None = None
+    nodata: float | str | None = None
+    nodata_in: str = 'each'
     max_nodata: float = 0.5
     statistics: str | None = None
     file_scale: bool = False
@@ -143,7 +150,7 @@ class Source:
         """
         if not isinstance(block, Mapping):
             raise ConfigError(f'a source is a block of "key: value", got {block!r}')
-        own = [f.name for f in fields(cls) if f.name not in ('file_scale', 'ignore_file_scale')]
+        own = [f.name for f in fields(cls) if f.name not in _FOLLOWS]
         allowed = [*own, 'sensor', 'unit']
         for key in block:
             if key not in allowed:
@@ -166,7 +173,18 @@ class Source:
             )
         bands = resolve_bands(spec, sensor)
         facts = _product(bands, given.pop('product', None), given.pop('unit', None))
+        if 'nodata' in given:  # goes before what the product says
+            facts |= {'nodata': given['nodata'], 'nodata_in': 'each'}
         return _checked(cls(**{**given, 'path': paths, 'bands': bands, **facts}))
+
+    def filled(self, values: NDArray[Any]) -> NDArray[np.bool_] | None:
+        """Where stored values (C, H, W) are the fill value; None if there is no such value."""
+        if self.nodata is None:
+            return None
+        equal: NDArray[np.bool_] = values == self.nodata
+        if self.nodata_in == 'all':
+            equal = np.broadcast_to(equal.all(0, keepdims=True), equal.shape)
+        return equal
 
     @property
     def specs(self) -> list[Any]:
@@ -183,7 +201,7 @@ def _paths(value: Any) -> list[str]:
 
 def _product(bands: tuple[Band, ...], product: Any, unit: Any) -> dict[str, Any]:
     if product == 'file' and unit is None:
-        return {'product': get_product('reflectance'), 'file_scale': True}
+        return {'product': get_product('reflectance'), 'file_scale': True}  # files say their fill
     explicit = isinstance(product, Mapping)
     if isinstance(product, Mapping):
         try:
@@ -198,8 +216,13 @@ def _product(bands: tuple[Band, ...], product: Any, unit: Any) -> dict[str, Any]
             )
         product = Product('declared', numbers['scale'], numbers['offset'], 'dn')
     # Normalize knows all the ways to name a product.
-    chosen = Normalize(bands, product, unit=unit, mean=0.0, std=1.0).product
-    return {'product': chosen, 'ignore_file_scale': explicit}
+    chosen = Normalize(bands, product, unit=unit, mean=0.0, std=1.0)
+    return {
+        'product': chosen.product,
+        'ignore_file_scale': explicit,
+        'nodata': chosen.nodata,
+        'nodata_in': chosen.nodata_in,
+    }
 
 
 def _checked(source: Source) -> Source:
@@ -222,8 +245,10 @@ def _checked(source: Source) -> Source:
             raise ConfigError(
                 f'{who}: {key} must be a number from {low:g} to {high:g}, got {value!r}'
             )
-    if source.nodata is not None and not isinstance(source.nodata, int | float):
-        raise ConfigError(f'{who}: nodata must be a number, got {source.nodata!r}')
+    if source.nodata == 'none':
+        object.__setattr__(source, 'nodata', None)
+    elif source.nodata is not None and not isinstance(source.nodata, int | float):
+        raise ConfigError(f"{who}: nodata must be a number or 'none', got {source.nodata!r}")
     if not isinstance(source.args, dict) or (source.args and source.dataset is None):
         raise ConfigError(f'{who}: args is a block of arguments of dataset=, got {source.args!r}')
     return source

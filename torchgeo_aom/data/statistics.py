@@ -183,7 +183,7 @@ def _cache_path(
     product = source.product
     facts = [
         FORMAT, fingerprint, [band.label for band in source.bands], product.name, product.scale,
-        product.offset, source.file_scale, repr(source.nodata), limit,
+        product.offset, source.file_scale, repr(source.nodata), source.nodata_in, limit,
     ]  # fmt: skip
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
     return _cache_folder(folder) / f'{key}.json'
@@ -294,7 +294,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--bands', nargs='+', metavar='SPEC', help='bands in file order')
     parser.add_argument('--product', help="how values are stored, such as l2a; 'file': as it says")
     parser.add_argument('--unit', help='instead of --product: reflectance or uint8')
-    parser.add_argument('--nodata', type=float, help='stored value that means "no data"')
+    parser.add_argument(
+        '--nodata', type=_nodata, help="stored value that means no data; 'none'; default: product's"
+    )
     parser.add_argument('--pattern', default='*', help='which files (default: all images)')
     parser.add_argument(
         '--limit',
@@ -324,6 +326,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_table(found))
         print(f'{found.images} images, {found.skipped} skipped; kept in {path}')
     return 0
+
+
+def _nodata(text: str) -> float | str:
+    """A number, or 'none' for no such value."""
+    return text if text == 'none' else float(text)
 
 
 def _table(found: SourceStatistics) -> str:
