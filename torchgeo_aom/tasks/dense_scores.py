@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..errors import ConfigError
 from .probe import fit_linear
 
 __all__ = ('fit_pixels', 'iou_report', 'random_features')
@@ -71,12 +72,20 @@ def fit_pixels(
 
     Returns:
         Function from an image to the class of each pixel.
+
+    Raises:
+        ConfigError: if the pixels have fewer than two classes.
     """
     values = torch.cat([image.flatten(1).T for image in images]).numpy()
     labels = torch.cat([mask.flatten() for mask in masks]).numpy()
     known = np.arange(len(labels)) if ignore_index is None else labels != ignore_index
     known = np.flatnonzero(known) if known.dtype == bool else known
     some = np.random.default_rng(seed).choice(known, min(count, len(known)), replace=False)
+    if len(np.unique(labels[some])) < 2:
+        raise ConfigError(
+            f'{len(some)} training pixels have fewer than two classes, so there is nothing to fit; '
+            'use another split or more images.'
+        )
     classify = fit_linear(values[some], labels[some])
     return lambda image: classify(image.flatten(1).T.numpy()).reshape(image.shape[1:])
 
