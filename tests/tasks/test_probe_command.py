@@ -4,10 +4,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 import yaml
 
@@ -15,6 +17,7 @@ from torchgeo_aom.bands import BandSpec, resolve_bands
 from torchgeo_aom.cli import main as cli
 from torchgeo_aom.datasets.base import BandDataset, checked_split
 from torchgeo_aom.errors import AOMWarning, ConfigError, DataError
+from torchgeo_aom.models.weights import save_weights
 from torchgeo_aom.tasks import feature_speed, features
 from torchgeo_aom.tasks.baselines import band_statistics, rcf_features, statistics_features
 from torchgeo_aom.tasks.feature_cache import dataset_digest
@@ -116,6 +119,20 @@ class TestRun:
         again = run(config)
         assert [(r.method, r.scores) for r in first] == [(r.method, r.scores) for r in again]
         assert kept == [3, 6, 9]
+
+    def test_weights(self, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        path = tmp_path / 'encoder.safetensors'
+        model = timm.create_model('aom_vitt', bands='hls:common7')
+        save_weights(model, path, {'patch_sizes': '[8, 32]'})
+        options: dict[str, Any] = {**FAST, 'seeds': 1, 'methods': ('random',), 'probes': ('knn5',)}
+        random, own = run(ProbeConfig(**options, weights=(str(path),)))
+        assert own.scores == random.scores  # the same weights, and the same patches of 16 px
+        changed = {**options, 'methods': (), 'patch_size': 'auto'}
+        row = run(ProbeConfig(**changed, weights=(str(path),)))
+        assert row[0].patch_size == 8  # one that it was trained at
+        with pytest.raises(ConfigError, match='neither a file nor known weights'):
+            run(ProbeConfig(**{**options, 'methods': ()}, weights=('AOMTiny_Weights.NONE',)))
 
     def test_group_in_two_splits(self) -> None:
         torn: dict[str, Any] = {**FAST, 'dataset_args': {'torn': True}, 'methods': ('statistics',)}
@@ -325,10 +342,6 @@ class TestCommand:
 @pytest.mark.slow
 def test_loading_costs_little() -> None:
     """Less than a tenth of the encoder's throughput is lost, even if nothing overlapped."""
-    from statistics import median
-
-    import timm
-
     data = open_data('EuroSAT200', splits=None, every=4)
     model: Any = timm.create_model('aom_vitt', bands=list(data.bands))
     times = feature_speed.compare(model, data, 16, rounds=5)

@@ -38,10 +38,7 @@ examples:
   torchgeo-aom probe --config examples/downstream/eurosat_probe.yaml --root data
   torchgeo-aom probe --speed --help      (what loading costs next to the encoder)
 """
-NOTE = (
-    'bars: standard deviation over seeds (random weights, random kernels, folds); none where a '
-    'method has no seed'
-)
+NOTE = 'bars: standard deviation over seeds'
 
 
 def config_from(values: Mapping[str, Any], origin: str = 'the configuration') -> ProbeConfig:
@@ -206,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
         help='a set of bands, several specs with commas; may be repeated (default: all bands)',
     )  # fmt: skip
     add('--model', help='model name (default: aom_vitt)')
-    add('--weights', nargs='+', metavar='FILE|NAME', help='trained weights to probe')
+    add('--weights', nargs='+', metavar='FILE|NAME', help="trained weights to probe, or 'default'")
     add('--methods', nargs='*', metavar='METHOD', help='default: statistics rcf random')
     add('--probes', nargs='+', metavar='PROBE', help='default: linear knn5 knn20')
     add('--patch-size', metavar='PX', help="patch size in px, or 'auto' (default)")

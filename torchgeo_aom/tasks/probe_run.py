@@ -16,10 +16,10 @@ from ..bands import BandSpec
 from ..errors import AOMWarning, ConfigError, DataError, suggest
 from ..layers.tokenizer import checked_patch_size
 from ..models.aom import AOM
-from ..models.patch_rule import choose_patch_size, explain_patch_size, is_auto
+from ..models.patch_rule import PRETRAINED, choose_patch_size, explain_patch_size, is_auto
 from ..models.plan import describe
 from ..models.registry import check_name
-from ..models.weights import load_backbone
+from ..models.weights import default_weights, load_backbone, read_source
 from .baselines import rcf_features, statistics_features
 from .divisions import Division, fold_divisions, given_division, repeated_images
 from .features import Features, Reading, extract_features
@@ -40,7 +40,7 @@ class ProbeConfig:
         dataset_args: arguments of that class, such as ``root``.
         bands: sets of bands by name; None for all bands of the data set.
         model: name of the model.
-        weights: weights to probe: files, or names of members.
+        weights: weights to probe: files, names of members, or ``'default'``.
         methods: what to compare with: ``'statistics'``, ``'rcf'``, ``'rcf-empirical'`` and
             ``'random'``, the model with random weights.
         probes: ``'linear'``, ``'knn5'``, ``'knn20'`` ...
@@ -192,7 +192,7 @@ def run(
                             results[probe].append([])
                         results[probe][seed].append(result)
             seconds = time.monotonic() - start
-            patch = None if method in METHODS[:3] else _patch(config, data)
+            patch = None if method in METHODS[:3] else _patch(config, data, method)
             new = [
                 _row(name, method, probe, dims, patch, found, seconds)
                 for probe, found in results.items()
@@ -219,10 +219,17 @@ def _listed(data: ProbeData) -> str:
     return f'{len(data.bands)} bands, {len(data.classes)} classes, {groups} ({listed})'
 
 
-def _patch(config: ProbeConfig, data: ProbeData) -> int:
+def _source(config: ProbeConfig, method: str) -> Any:
+    return default_weights(config.model) if method == 'default' else method
+
+
+def _patch(config: ProbeConfig, data: ProbeData, method: str = 'random') -> int:
     if not is_auto(config.patch_size):
         return int(config.patch_size)
-    return choose_patch_size(_size(config, data), gsd_m=config.gsd_m)
+    # Of trained weights, a size that they were trained at, where they say so.
+    facts = {} if method in METHODS else read_source(_source(config, method))[1]
+    sizes = facts.get('patch_sizes') or PRETRAINED
+    return choose_patch_size(_size(config, data), sizes, config.gsd_m)
 
 
 def _size(config: ProbeConfig, data: ProbeData) -> tuple[int, int]:
@@ -272,7 +279,7 @@ def _features(
     else:
         model = _model(config, data, method, seed).to(config.device)
         features = extract_features(
-            model, data.dataset, data.bands, _patch(config, data), label=label,
+            model, data.dataset, data.bands, _patch(config, data, method), label=label,
             batch_size=config.batch_size, cache_dir=config.cache_dir, cache=config.cache,
             normalize=reading.normalize, size=reading.size, num_workers=config.num_workers,
         )  # fmt: skip
@@ -281,7 +288,8 @@ def _features(
 
 def _model(config: ProbeConfig, data: ProbeData, method: str, seed: int) -> AOM:
     if method != 'random':
-        return load_backbone(method, config.model, bands=list(data.bands))
+        source = _source(config, method)
+        return load_backbone(source, config.model, bands=list(data.bands))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: Any = timm.create_model(config.model, bands=list(data.bands))
