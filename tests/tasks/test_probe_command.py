@@ -322,6 +322,24 @@ class TestCommand:
         with pytest.raises(ConfigError, match=match):
             config_from(values, 'FILE')
 
+    def test_examples(self, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Every configuration of a probe is valid, says its command, and says what is missing."""
+        found = 0
+        for path in sorted((root / 'examples' / 'downstream').glob('*.yaml')):
+            values = yaml.safe_load(path.read_text())
+            if 'dataset' not in values or 'model' not in values or 'data' in values:
+                continue
+            found += 1
+            config_from(values, path.name)
+            head = path.read_text().partition('\ndataset')[0]
+            command = f'torchgeo-aom probe --config examples/downstream/{path.name}'
+            assert command in head
+            assert 'Paper: ' in head and 'Measured: ' in head
+            where = ['--root', str(tmp_path / 'no'), '--output', str(tmp_path)]
+            code = cli(['probe', '--config', str(path), *where])
+            assert (code, 'Error: ' in capsys.readouterr().err) == (1, True), path
+        assert found >= 10
+
     def test_unreadable_file(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert cli(['probe', '--config', str(tmp_path / 'none.yaml')]) == 1
         assert 'cannot be read' in capsys.readouterr().err
