@@ -209,7 +209,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument('checkpoint', metavar='CKPT', help='a Lightning checkpoint or weights file')
     export.add_argument('output', metavar='OUT', help='the file to write, ending in .safetensors')
-    export.add_argument('--overwrite', action='store_true', help='replace OUT if it exists')
+    export.add_argument(
+        '--overwrite', action='store_true', help='replace OUT and its model card (.md)'
+    )
     for action in (every, show, export):
         action.add_argument('--json', action='store_true', help='print JSON')
 
@@ -348,15 +350,20 @@ def _weights_show(options: argparse.Namespace) -> int:
 
 
 def _weights_export(options: argparse.Namespace) -> int:
+    from torchgeo_aom.models.card import card_facts, write_card
     from torchgeo_aom.models.weights import export_checkpoint
 
-    if os.path.exists(options.output) and not options.overwrite:
-        raise ConfigError(f'{options.output} exists; name another file or give --overwrite.')
+    card = os.path.splitext(options.output)[0] + '.md'
+    for path in (options.output, card):
+        if os.path.exists(path) and not options.overwrite:
+            raise ConfigError(f'{path} exists; name another file or give --overwrite.')
     sha256 = export_checkpoint(options.checkpoint, options.output)
+    write_card(card, card_facts(options.checkpoint, options.output, sha256))
     if options.json:
-        _print_json({'path': options.output, 'sha256': sha256})
+        _print_json({'path': options.output, 'sha256': sha256, 'card': card})
     else:
         print(f'{options.output}  sha256 {sha256}')
+        print(f'{card}  model card, a draft: complete what says TODO')
     return 0
 
 
