@@ -124,7 +124,8 @@ class SemanticSegmentationTask(FineTuneMixin, DenseTask, upstream.SemanticSegmen
     def setup(self, stage: str) -> None:
         """Report the facts, and which classes do not count."""
         super().setup(stage)
-        left_out = {*(self.hparams['ignored_classes'] or ()), self.hparams['ignore_index']} - {None}
+        given = {*(self.hparams['ignored_classes'] or ()), self.hparams['ignore_index']}
+        left_out = given & set(range(self.outputs))  # other values stand for no class
         if left_out:
             datamodule = getattr(self.trainer, 'datamodule', None)
             names: Any = getattr(datamodule, 'classes', None) or self.hparams.get('labels') or ()
