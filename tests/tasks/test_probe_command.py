@@ -16,9 +16,9 @@ import yaml
 from torchgeo_aom.bands import BandSpec, resolve_bands
 from torchgeo_aom.cli import main as cli
 from torchgeo_aom.datasets.base import BandDataset, checked_split
-from torchgeo_aom.errors import AOMWarning, ConfigError, DataError
+from torchgeo_aom.errors import AOMWarning, CheckpointError, ConfigError, DataError
 from torchgeo_aom.models.weights import save_weights
-from torchgeo_aom.tasks import feature_speed, features
+from torchgeo_aom.tasks import feature_speed, features, probe_run
 from torchgeo_aom.tasks.baselines import band_statistics, rcf_features, statistics_features
 from torchgeo_aom.tasks.feature_cache import dataset_digest
 from torchgeo_aom.tasks.features import Reading
@@ -119,6 +119,37 @@ class TestRun:
         again = run(config)
         assert [(r.method, r.scores) for r in first] == [(r.method, r.scores) for r in again]
         assert kept == [3, 6, 9]
+
+    def test_a_failed_method_is_noted_and_the_others_go_on(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def fails(*_: Any, **__: Any) -> Any:
+            raise MemoryError('12 GiB wanted')
+
+        monkeypatch.setattr(probe_run, 'rcf_features', fails)
+        config = {**FAST, 'probes': ['linear'], 'seeds': 1, 'bands': ['hls:blue', 'hls:red']}
+        (tmp_path / 'probe.yaml').write_text(yaml.safe_dump(config))
+        arguments = ['--config', str(tmp_path / 'probe.yaml'), '--output', str(tmp_path)]
+        assert main(arguments) == 1
+        out, err = capsys.readouterr()
+        assert 'rcf failed, the others go on: MemoryError: 12 GiB wanted' in err
+        lines = [line.split()[:2] for line in out.splitlines() if line.startswith('hls:')]
+        assert lines[:6] == [
+            [bands, method]
+            for bands in ('hls:blue', 'hls:red')
+            for method in ('statistics', 'rcf', 'random')
+        ]
+        rows = json.loads((tmp_path / 'results.json').read_text())['rows']
+        assert [row['failed'] for row in rows] == [None, 'MemoryError: 12 GiB wanted', None] * 2
+        assert rows[1]['mean'] == {} and 0 <= rows[2]['mean']['accuracy'] <= 1
+        assert main([*arguments, '--methods', 'rcf']) == 1
+        assert capsys.readouterr().out == ''
+
+    def test_weights_are_looked_for_first(self, tmp_path: Path) -> None:
+        said: list[str] = []
+        with pytest.raises(CheckpointError, match='none.safetensors'):
+            run(ProbeConfig(**FAST, weights=(str(tmp_path / 'none.safetensors'),)), said.append)
+        assert not said
 
     def test_weights(self, tmp_path: Path) -> None:
         torch.manual_seed(0)

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import timm
 import torch
 from sklearn.metrics import jaccard_score
 
 from torchgeo_aom.cli import main
 from torchgeo_aom.data.samples import SentinelPairs
-from torchgeo_aom.errors import ConfigError, DataError
-from torchgeo_aom.tasks import segment
+from torchgeo_aom.errors import AOMWarning, ConfigError, DataError
+from torchgeo_aom.models.checkpoint import save_weights
+from torchgeo_aom.tasks import segment_run
 from torchgeo_aom.tasks.dense_scores import fit_pixels, iou_report, random_features
+from torchgeo_aom.tasks.segment import Protocol
 
 
 @pytest.fixture(scope='module')
@@ -72,13 +75,68 @@ def test_table_and_resume(
     def again(*_: Any) -> Any:
         raise AssertionError('a finished cell was run again')
 
-    monkeypatch.setattr(segment, '_upernet', again)
-    monkeypatch.setattr(segment, '_baseline', again)
-    assert run(chips, tmp_path, *options) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(segment_run, '_measured', again)
+        assert run(chips, tmp_path, *options) == 0
     assert capsys.readouterr().out == first
-    (tmp_path / 'results.jsonl').write_text(lines[0] + '\n{"band')
+    # Interrupted in the middle of a line: that cell alone is run again, with the same result.
+    (tmp_path / 'results.jsonl').write_text('\n'.join(lines[:-1]) + '\n' + lines[-1][:50])
+    with pytest.warns(AOMWarning, match='was not finished'):
+        assert run(chips, tmp_path, *options) == 0
+    assert capsys.readouterr().out == first
+    again_rows = [json.loads(x) for x in (tmp_path / 'results.jsonl').read_text().splitlines()]
+    assert [timeless(row) for row in again_rows] == [timeless(row) for row in rows]
+    (tmp_path / 'results.jsonl').write_text('{"band\n')
     assert run(chips, tmp_path, *options) == 1
     assert 'is damaged' in capsys.readouterr().err
+
+
+def timeless(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != 'seconds'}
+
+
+@pytest.mark.filterwarnings('ignore::UserWarning')
+def test_a_failed_cell_is_noted_and_the_others_go_on(
+    chips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ('--bands', 'red=B04', '--bands', 'all', '--seeds', '1', '0', '--methods', 'pixels')
+    own = segment_run._baseline
+
+    def fails(method: str, module: Any, seed: int) -> Any:
+        if (len(module.bands), seed) == (1, 0):
+            raise MemoryError('12 GiB wanted')
+        return own(method, module, seed)
+
+    monkeypatch.setattr(segment_run, '_baseline', fails)
+    assert run(chips, tmp_path, *options) == 1
+    out, err = capsys.readouterr()
+    assert 'tried again next time: red, pixel regression, seed 0: MemoryError: 12 GiB wanted' in err
+    assert out.index('\nred') < out.index('\nall')  # the order asked for
+    rows = [json.loads(line) for line in (tmp_path / 'results.jsonl').read_text().splitlines()]
+    assert [(row['bands'], row['seed'], 'failed' in row) for row in rows] == [
+        ('red', 1, False), ('red', 0, True), ('all', 1, False), ('all', 0, False),
+    ]  # fmt: skip
+    monkeypatch.setattr(segment_run, '_baseline', own)
+    assert run(chips, tmp_path, *options) == 0
+    found = [json.loads(line) for line in (tmp_path / 'results.jsonl').read_text().splitlines()]
+    assert found[:4] == rows and len(found) == 5 and 'mean IoU' in found[4]
+    assert ' failed' not in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings('ignore::UserWarning')
+def test_other_weights_in_the_same_file_are_other_results(chips: Path, tmp_path: Path) -> None:
+    options = ('--bands', 'red=B04', '--seeds', '0', '--steps', '1', '--methods', 'upernet')
+    weights = tmp_path / 'encoder.safetensors'
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model: Any = timm.create_model('aom_vitt', bands='sentinel2:rgb')
+        save_weights(model, weights)
+        assert run(chips, tmp_path / 'out', *options, '--weights', str(weights)) == 0
+        weights.unlink()
+    rows = [json.loads(x) for x in (tmp_path / 'out' / 'results.jsonl').read_text().splitlines()]
+    assert len({row['weights content'] for row in rows}) == len(rows) == 2
+    assert Protocol('x').methods == ('upernet', 'pixels', 'rcf')
+    assert Protocol('x', weights='w').methods == ('upernet', 'random', 'pixels', 'rcf')
 
 
 @pytest.mark.filterwarnings('ignore::UserWarning')
@@ -88,8 +146,7 @@ def test_same_seed_same_numbers(chips: Path, tmp_path: Path) -> None:
         assert (
             run(chips, tmp_path / name, '--steps', '2', '--seeds', '5', '--methods', 'upernet') == 0
         )
-        row = json.loads((tmp_path / name / 'results.jsonl').read_text())
-        rows.append({k: v for k, v in row.items() if k != 'seconds'})
+        rows.append(timeless(json.loads((tmp_path / name / 'results.jsonl').read_text())))
     assert rows[0] == rows[1]
 
 

@@ -100,7 +100,7 @@ def table(rows: Sequence[Row]) -> str:
     """
     probes = list(dict.fromkeys(row.probe for row in rows))
     parts = []
-    for metric in rows[0].scores:
+    for metric in _metrics(rows):
         lines = [('bands', 'features', 'number', 'patch', *(f'{p} {metric}, %' for p in probes))]
         for key in dict.fromkeys((row.bands, row.method) for row in rows):
             own = {row.probe: row for row in rows if (row.bands, row.method) == key}
@@ -115,7 +115,13 @@ def table(rows: Sequence[Row]) -> str:
     return '\n\n'.join(parts)
 
 
+def _metrics(rows: Sequence[Row]) -> list[str]:
+    return list(next((row.scores for row in rows if row.failed is None), {}))
+
+
 def _cell(row: Row, metric: str) -> str:
+    if row.failed is not None:
+        return 'failed'
     spread = row.spread(metric)
     more = f' +- {100 * spread:.1f}' if spread == spread else ''
     return f'{100 * row.mean(metric):.1f}{more}'
@@ -138,7 +144,7 @@ def draw(rows: Sequence[Row], title: str) -> Figure:
     probes = list(dict.fromkeys(row.probe for row in rows))
     bands = list(dict.fromkeys(row.bands for row in rows))
     methods = list(dict.fromkeys(row.method for row in rows))
-    metric = next(iter(rows[0].scores))
+    metric = _metrics(rows)[0]
     figure = Figure(figsize=(7 * len(probes), 5.5), layout='constrained')
     figure.suptitle(title)
     panels = figure.subfigures(1, len(probes), squeeze=False)[0]
@@ -153,7 +159,7 @@ def draw(rows: Sequence[Row], title: str) -> Figure:
 
 
 def _point(row: Row | None, metric: str) -> tuple[float, float]:
-    if row is None:
+    if row is None or row.failed is not None:
         return float('nan'), 0.0
     spread = row.spread(metric)
     return row.mean(metric), spread if spread == spread else 0.0
@@ -300,10 +306,16 @@ def main(argv: list[str] | None = None) -> int:
     start = time.monotonic()
     path = folder / 'results.json'
     rows = run(config, say, lambda rows: _write(path, _results(config, rows)))
-    draw(rows, f'{config.dataset}: {config.model}').savefig(folder / 'probe.png', dpi=110)
-    print(path.read_text(encoding='utf-8') if options.json else table(rows))
-    if not options.json:
+    failed = {(row.bands, row.method): row.failed for row in rows if row.failed is not None}
+    some = any(row.failed is None for row in rows)
+    if some:
+        draw(rows, f'{config.dataset}: {config.model}').savefig(folder / 'probe.png', dpi=110)
+    if some or options.json:
+        print(path.read_text(encoding='utf-8') if options.json else table(rows))
+    if some and not options.json:
         print('+- is the standard deviation over seeds, of means over divisions')
         print(folder / 'probe.png')
-    say(f'{time.monotonic() - start:.0f} s; results.json is beside the figure')
-    return 0
+    say(f'{time.monotonic() - start:.0f} s; results are in {path}')
+    for (bands, method), reason in failed.items():
+        say(f'Failed: {bands}, {method}: {reason}')
+    return 1 if failed else 0

@@ -25,6 +25,7 @@ from .divisions import Division, fold_divisions, given_division, repeated_images
 from .features import Features, Reading, extract_features
 from .probe import ProbeResult, run_probe
 from .probe_data import ProbeData, open_data
+from .rows import STOP
 
 __all__ = ('METHODS', 'ProbeConfig', 'Row', 'run')
 
@@ -121,6 +122,7 @@ class Row:
         scores: each metric for each seed and each division.
         strengths: what was chosen, for each seed and each division.
         seconds: time for features and probe; little where features were kept already.
+        failed: why there are no scores, where there are none.
     """
 
     bands: str
@@ -131,14 +133,17 @@ class Row:
     scores: dict[str, list[list[float]]]
     strengths: list[list[float]]
     seconds: float
+    failed: str | None = None
 
     def mean(self, metric: str) -> float:
-        """Mean over divisions and seeds."""
+        """Mean over divisions and seeds; NaN where it failed."""
+        if self.failed is not None:
+            return float('nan')
         return float(np.mean([np.mean(one) for one in self.scores[metric]]))
 
     def spread(self, metric: str) -> float:
         """Standard deviation over seeds of the mean over divisions; NaN with a single seed."""
-        means = [np.mean(one) for one in self.scores[metric]]
+        means = [np.mean(one) for one in self.scores.get(metric, ())]
         return float(np.std(means, ddof=1)) if len(means) > 1 else float('nan')
 
 
@@ -149,6 +154,8 @@ def run(
 ) -> list[Row]:
     """Run the protocol.
 
+    A method that fails is noted in its rows, with the reason, and the others are run.
+
     Args:
         config: what to run.
         say: told what is going on.
@@ -158,10 +165,16 @@ def run(
         One row for each set of bands, method and probe.
 
     Raises:
+        BandError: if bands are unknown or not in the data.
+        CheckpointError: if weights cannot be read or do not fit.
         ConfigError: if the configuration does not fit the data, or a group is in two parts.
-        DataError: if *strict* and an image is both trained and tested on.
+        DataError: if data is missing or damaged, or *strict* and an image is both trained and
+            tested on.
+        SizeError: if images differ in size, and none is given.
     """
     rows: list[Row] = []
+    for name in config.weights:  # before hours of baselines
+        read_source(_source(config, name))
     for name, spec in config.bands.items():
         splits = None if config.folds else config.splits
         data = open_data(
@@ -172,35 +185,56 @@ def run(
         say(f'  {_cost(config, data)}')
         checked = False
         for method in (*config.methods, *config.weights):
-            results: dict[str, list[list[ProbeResult]]] = {probe: [] for probe in config.probes}
-            start, dims, seeds = time.monotonic(), 0, 0
-            for seed in range(config.seeds):
-                if seed and not config.folds and _fixed(method):
-                    break  # nothing would differ
-                pieces = _features(config, data, method, seed)
-                for features, divisions in pieces:
-                    if not checked:
-                        checked = True
-                        _warn_repeated(divisions, features, data, config.strict)
-                    dims, seeds = features.values.shape[1], seed
-                    for probe in config.probes:
-                        result = run_probe(
-                            features.values, features.labels, divisions, data.groups, probe,
-                            refit=config.refit,
-                        )  # fmt: skip
-                        if len(results[probe]) <= seed:
-                            results[probe].append([])
-                        results[probe][seed].append(result)
-            seconds = time.monotonic() - start
-            patch = None if method in METHODS[:3] else _patch(config, data, method)
-            new = [
-                _row(name, method, probe, dims, patch, found, seconds)
-                for probe, found in results.items()
-            ]
+            start = time.monotonic()
+            try:
+                new = _measured(config, data, name, method, check=not checked)
+                checked = True
+                say(f'  {method}: {new[0].dims} features, {_seeds(new[0])}, {new[0].seconds:.0f} s')
+            except STOP:
+                raise
+            except Exception as error:
+                failed, seconds = f'{type(error).__name__}: {error}', time.monotonic() - start
+                say(f'  {method} failed, the others go on: {failed}')
+                new = [
+                    Row(name, method, probe, 0, None, {}, [], seconds, failed)
+                    for probe in config.probes
+                ]
             rows += new
-            say(f'  {method}: {dims} features, {seeds + 1} seed(s), {seconds:.0f} s')
             done(rows)
     return rows
+
+
+def _measured(
+    config: ProbeConfig, data: ProbeData, name: str, method: str, check: bool
+) -> list[Row]:
+    """All probes and seeds of a method; before the first one, a check for repeated images."""
+    results: dict[str, list[list[ProbeResult]]] = {probe: [] for probe in config.probes}
+    start, dims = time.monotonic(), 0
+    for seed in range(config.seeds):
+        if seed and not config.folds and _fixed(method):
+            break  # nothing would differ
+        for features, divisions in _features(config, data, method, seed):
+            if check:
+                check = False
+                _warn_repeated(divisions, features, data, config.strict)
+            dims = features.values.shape[1]
+            for probe in config.probes:
+                result = run_probe(
+                    features.values, features.labels, divisions, data.groups, probe,
+                    refit=config.refit,
+                )  # fmt: skip
+                if len(results[probe]) <= seed:
+                    results[probe].append([])
+                results[probe][seed].append(result)
+    seconds = time.monotonic() - start
+    patch = None if method in METHODS[:3] else _patch(config, data, method)
+    return [
+        _row(name, method, probe, dims, patch, found, seconds) for probe, found in results.items()
+    ]
+
+
+def _seeds(row: Row) -> str:
+    return f'{len(row.strengths)} seed(s)'
 
 
 def _fixed(method: str) -> bool:
