@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import torch
 import torchgeo.datasets as tg
 import true_files
@@ -63,6 +65,10 @@ def test_eurosat_errors(eurosat: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match='River_1.tif'):
         for index in range(len(data)):
             data[index]
+    for name in ('Forest_2', 'River_1'):
+        next(tmp_path.rglob(f'{name}.tif')).unlink()
+    with pytest.raises(DataError, match=r'2 of the 20 images .* are missing: Forest_2, River_1'):
+        EuroSAT(tmp_path)
 
 
 def test_ucmerced_has_the_values_of_torchgeo(ucmerced: Path) -> None:
@@ -74,6 +80,25 @@ def test_ucmerced_has_the_values_of_torchgeo(ucmerced: Path) -> None:
     assert torch.equal(UCMerced(ucmerced, bands=['blue'])[1]['image'], data[1]['image'][2:])
     with pytest.raises(DataError, match="split_rule='hash'"):
         UCMerced(ucmerced.parent)
+
+
+def test_ucmerced_errors(tmp_path: Path) -> None:
+    root = true_files.ucmerced(tmp_path)
+    with pytest.raises(DataError, match='Dataset not found|is missing'):
+        UCMerced(tmp_path / 'nowhere')
+    with pytest.raises(ConfigError, match="split must be one of .*got 'valid'"):
+        UCMerced(root, 'valid')
+    with pytest.raises(BandError, match=r'nir.* is not in these files|nir'):
+        UCMerced(root, bands=['nir'])
+    path = next(root.rglob('beach03.tif'))
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(DataError, match='beach03.tif'):
+        data = UCMerced(root)
+        for index in range(len(data)):
+            data[index]
+    path.unlink()
+    with pytest.raises(DataError, match=r'1 of the 12 images .* are missing: beach03. Unpack'):
+        UCMerced(root)
 
 
 def test_ucmerced_without_lists(tmp_path: Path) -> None:
@@ -112,6 +137,30 @@ def test_bigearthnet_1(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match='damaged or incomplete'):
         all_classes[0]
+
+
+def test_genuine_bigearthnet_patch(tmp_path: Path) -> None:
+    """Bands by the names of the files; labels as the old ones are mapped to the 19 new ones."""
+    name = 'S2A_MSIL2A_20171221T112501_56_35'
+    with tarfile.open(Path(__file__).parent / 'bigearthnet_sample' / f'{name}.tar.xz') as archive:
+        archive.extractall(tmp_path / 'BigEarthNet-v1.0', filter='data')
+    for split in ('train', 'val', 'test'):
+        (tmp_path / f'bigearthnet-{split}.csv').write_text(f'{name},S1A_{name}')
+    data = BigEarthNet(tmp_path, 'test', ['B8A', 'B04', 'B12', 'B08'], version=1)
+    image = data[0]['image']
+    for channel, band in zip(image, ('B8A', 'B04', 'B12', 'B08'), strict=True):
+        with rasterio.open(tmp_path / 'BigEarthNet-v1.0' / name / f'{name}_{band}.tif') as file:
+            stored = torch.from_numpy(file.read(1).astype('float32'))
+        if len(stored) == 120:
+            assert torch.equal(channel, stored)
+        else:  # of 20 m
+            assert channel.mean() == pytest.approx(float(stored.mean()), rel=1e-2)
+    assert image[0].mean() > 3 * image[1].mean()  # leaves
+    assert image[0].mean() == pytest.approx(float(image[3].mean()), rel=0.1)  # neighbors
+    labels = {data.classes[k] for k in data[0]['label'].nonzero().flatten().tolist()}
+    assert 'Broad-leaved forest' in labels and 'Transitional woodland, shrub' in labels
+    assert len(labels) == 4 and data.normalize()(data[0])['image'].abs().max() < 10
+    assert BigEarthNet(tmp_path, 'test', version=1, num_classes=43)[0]['label'].sum() == 4
 
 
 def test_bigearthnet_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,16 +177,19 @@ def _patch(folder: Path, values: np.ndarray[Any, Any]) -> None:
         write(folder / f'{folder.name}_{name}.tif', part)
 
 
-def bigearthnet_v1(root: Path) -> Path:
+def bigearthnet_v1(root: Path, rows: int = 1) -> Path:
     """BigEarthNet 1: BigEarthNet-v1.0/PATCH/PATCH_Bnn.tif, labels in json, splits in csv."""
     labels = [['Sea and ocean'], ['Coniferous forest', 'Peatbogs'], ['Pastures', 'Airports']]
-    for k, (split, own) in enumerate(zip(('train', 'val', 'test'), labels, strict=True)):
-        name = f'S2A_MSIL2A_20170617T113321_{k}_55'
-        folder = root / 'BigEarthNet-v1.0' / name
-        _patch(folder, np.arange(100, 1300, 100) + k)
-        facts = {'labels': own, 'acquisition_date': '2017-06-17 11:33:21'}
-        (folder / f'{name}_labels_metadata.json').write_text(json.dumps(facts))
-        (root / f'bigearthnet-{split}.csv').write_text(f'{name},S1A_{name}')
+    for k, split in enumerate(('train', 'val', 'test')):
+        names = [f'S2A_MSIL2A_20170617T113321_{k + 3 * row}_55' for row in range(rows)]
+        for row, name in enumerate(names):
+            folder = root / 'BigEarthNet-v1.0' / name
+            _patch(folder, np.arange(100, 1300, 100) + k + 3 * row)
+            own = labels[(k + row) % 3]
+            facts = {'labels': own, 'acquisition_date': '2017-06-17 11:33:21'}
+            (folder / f'{name}_labels_metadata.json').write_text(json.dumps(facts))
+        pairs = '\n'.join(f'{name},S1A_{name}' for name in names)
+        (root / f'bigearthnet-{split}.csv').write_text(pairs)
     return root
 
 

@@ -38,6 +38,22 @@ def _opened(make: Callable[[], T], where: str) -> T:
         raise DataError(f'{error} {where}') from error
 
 
+def _complete(
+    inner: Any, root: str | os.PathLike[str], split: str, where: str
+) -> list[tuple[str, int]]:
+    """Paths and labels of a split, all that its list names; TorchGeo leaves out what is missing."""
+    path = Path(root) / inner.split_filenames[split]
+    wanted = {Path(line).stem for line in path.read_text().split()}
+    missing = sorted(wanted - {Path(file).stem for file, _ in inner.samples})
+    if missing:
+        listed = f'{", ".join(missing[:3])}{" ..." if len(missing) > 3 else ""}'
+        raise DataError(
+            f'{len(missing)} of the {len(wanted)} images that {path} lists are missing: {listed}. '
+            f'Unpack the data again. {where}'
+        )
+    return list(inner.samples)
+
+
 class EuroSAT(BandDataset):
     """EuroSAT, 27,000 chips of Sentinel-2 with 64 x 64 px and ten classes (Helber et al. 2019).
 
@@ -86,8 +102,9 @@ class EuroSAT(BandDataset):
         chosen: Any = classes[variant]
         inner = _opened(lambda: chosen(root, split, download=download, checksum=checksum), where)
         self.classes = tuple(inner.classes)
-        self.files = [path for path, _ in inner.samples]
-        self.labels = [label for _, label in inner.samples]
+        pairs = _complete(inner, root, split, where)
+        self.files = [path for path, _ in pairs]
+        self.labels = [label for _, label in pairs]
         self._reader = open_images('EuroSAT', self.files, stored, self.product)
 
     def __len__(self) -> int:
@@ -159,7 +176,7 @@ class UCMerced(BandDataset):
                 lambda: tg.UCMerced(root, split, download=download, checksum=checksum),  # type: ignore[arg-type, unused-ignore]
                 where,
             )
-            pairs = list(inner.samples)
+            pairs = _complete(inner, root, split, where)
             self.classes = tuple(inner.classes)
         else:
             folder = require(Path(root) / 'UCMerced_LandUse' / 'Images', 'UC Merced', where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def iou_report(
 
 
 def fit_pixels(
-    images: Sequence[Tensor],
+    images: Iterable[Tensor],
     masks: Sequence[Tensor],
     count: int,
     seed: int,
@@ -64,7 +64,8 @@ def fit_pixels(
     """Fit the baseline: logistic regression of single pixels.
 
     Args:
-        images: normalized images, or maps of features, of shape (C, H, W).
+        images: normalized images, or maps of features, of shape (C, H, W); one at a time is used,
+            so they may come from a generator.
         masks: class of each pixel.
         count: how many pixels to fit to, all images together.
         seed: chooses them.
@@ -76,17 +77,22 @@ def fit_pixels(
     Raises:
         ConfigError: if the pixels have fewer than two classes.
     """
-    values = torch.cat([image.flatten(1).T for image in images]).numpy()
     labels = torch.cat([mask.flatten() for mask in masks]).numpy()
     known = np.arange(len(labels)) if ignore_index is None else labels != ignore_index
     known = np.flatnonzero(known) if known.dtype == bool else known
-    some = np.random.default_rng(seed).choice(known, min(count, len(known)), replace=False)
+    draw = np.random.default_rng(seed).choice(known, min(count, len(known)), replace=False)
+    some = np.sort(draw)
     if len(np.unique(labels[some])) < 2:
         raise ConfigError(
             f'{len(some)} training pixels have fewer than two classes, so there is nothing to fit; '
             'use another split or more images.'
         )
-    classify = fit_linear(values[some], labels[some])
+    values, end = [], 0
+    for image in images:
+        start, end = end, end + image[0].numel()
+        own = some[(some >= start) & (some < end)] - start
+        values.append(image.flatten(1)[:, own].T.numpy())
+    classify = fit_linear(np.concatenate(values), labels[some])
     return lambda image: classify(image.flatten(1).T.numpy()).reshape(image.shape[1:])
 
 

@@ -160,7 +160,7 @@ def _baseline(method: str, module: BandDataModule, seed: int) -> list[NDArray[An
     images, masks = samples(module, 'train')
     features: Any = random_features(images, KERNELS, seed) if method == 'rcf' else lambda x: x
     classify = fit_pixels(
-        [features(image) for image in images], masks, PIXELS, seed, module.ignore_index
+        (features(image) for image in images), masks, PIXELS, seed, module.ignore_index
     )
     return [classify(features(image)) for image in samples(module, 'test')[0]]
 
