@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,11 @@ import pytest
 from torchgeo_aom.errors import AOMWarning, DataError
 from torchgeo_aom.tasks.rows import FAILED, RowFile
 
-WRITER = """
-import sys
-from torchgeo_aom.tasks.rows import RowFile
-file = RowFile(sys.argv[1])
-for k in range(40):
-    file.add({'cell': k}, {'score': k / 7, 'writer': sys.argv[2], 'more': 'x' * 3000})
-"""
+
+def write(path: Path, writer: int) -> None:
+    file = RowFile(path)
+    for k in range(40):
+        file.add({'cell': k}, {'score': k / 7, 'writer': writer, 'more': 'x' * 3000})
 
 
 def test_added_once_and_found(tmp_path: Path) -> None:
@@ -48,13 +45,18 @@ def test_a_line_that_was_not_finished_is_run_again(tmp_path: Path) -> None:
     assert file.rows() == [{'cell': 1, 'score': 3}]
 
 
+@pytest.mark.filterwarnings('ignore:.*fork:DeprecationWarning')
 def test_writers_at_the_same_time(tmp_path: Path) -> None:
     """Three processes write the same cells: every line is whole, and no cell has two."""
     path = tmp_path / 'results.jsonl'
-    runs = [subprocess.Popen([sys.executable, '-c', WRITER, str(path), str(k)]) for k in range(3)]
-    assert [process.wait(120) for process in runs] == [0, 0, 0]
-    rows = RowFile(path).rows()
-    assert [row['cell'] for row in rows] == list(range(40))
+    context = multiprocessing.get_context('fork')
+    runs = [context.Process(target=write, args=(path, k)) for k in range(3)]
+    for process in runs:
+        process.start()
+    for process in runs:
+        process.join()
+    assert [process.exitcode for process in runs] == [0, 0, 0]
+    assert [row['cell'] for row in RowFile(path).rows()] == list(range(40))
 
 
 def test_rows_with_other_keys_are_left_alone(tmp_path: Path) -> None:
