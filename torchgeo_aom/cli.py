@@ -26,6 +26,7 @@ MODULES = {
     'demo': ('run the main job on real data that ships with the package', 'torchgeo_aom.demo'),
     'bench': ('measure speed next to other models, or of --pretrain', 'torchgeo_aom.bench'),
     'probe': ('linear probe and neighbors on frozen features', 'torchgeo_aom.tasks.probe_cli'),
+    'scene': ('embeddings and maps of whole scenes', 'torchgeo_aom.scene.cli'),
     'segment': ('frozen encoder and UPerNet, by bands and seeds', 'torchgeo_aom.tasks.segment'),
     'stats': ('measure mean and std per band of folders', 'torchgeo_aom.data.statistics'),
 }
@@ -47,6 +48,7 @@ examples:
   torchgeo-aom bands landsat8
   torchgeo-aom plan --bands sentinel2 --size 512 --patch 16
   torchgeo-aom fit --config config.yaml
+  torchgeo-aom scene embed IN.tif OUT.tif --sensor landsat8 --product c2l2
   torchgeo-aom VERB --help
 
 exit codes: 0 done, 1 refused or failed (the reason is on stderr), 2 wrong usage

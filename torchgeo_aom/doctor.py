@@ -32,7 +32,12 @@ REQUIRED = {
     'tqdm': 'tqdm',
 }
 # Distributions of the extras.
-OPTIONAL = {'scikit-learn': 'probe', 'h5py': 'geobench', 'pycocotools': 'detection'}
+OPTIONAL = {
+    'scikit-learn': 'probe',
+    'h5py': 'geobench',
+    'pycocotools': 'detection',
+    'pyarrow': 'scene',
+}
 
 
 @dataclass
