@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import rasterio
@@ -64,7 +65,11 @@ class TestStopped:
         options = {'batch_size': 1, 'readers': 0, 'overwrite': True}
         process = subprocess.Popen(
             [sys.executable, '-W', 'ignore', '-c', KILLED], cwd=folder,
-            env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(HERE), *sys.path])},
+            env={
+                **os.environ,
+                'PYTHONPATH': os.pathsep.join([str(HERE), *sys.path]),
+                'MPLCONFIGDIR': matplotlib.get_cachedir(),
+            },
         )  # fmt: skip
         deadline = time.monotonic() + 300
         while not list(folder.glob('.o.tif.*.parts/v_*.npy')) and time.monotonic() < deadline:

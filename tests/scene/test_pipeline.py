@@ -197,9 +197,7 @@ class TestReader:
         assert np.isnan(part[:, :, 10:]).all()
         assert np.isnan(reader.read((500, 500, 8, 8))).all()
 
-    @pytest.mark.parametrize(
-        'method', [pytest.param('spawn', marks=pytest.mark.slow), 'fork']
-    )
+    @pytest.mark.parametrize('method', [pytest.param('spawn', marks=pytest.mark.slow), 'fork'])
     def test_processes_open_their_own_files(self, path: Path, method: str) -> None:
         reader = SceneReader(scene_of(path))
         here = reader.read((0, 0, 70, 90))
