@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from torchgeo_aom.errors import SizeError
@@ -13,6 +13,7 @@ from torchgeo_aom.scene.grid import Axis, make_plan
 sizes = st.integers(1, 300)
 
 
+@settings(deadline=None, max_examples=60)
 @given(length=sizes, chip=st.integers(1, 64), share=st.floats(0, 0.99))
 @example(length=33, chip=32, share=0.0)  # H = chip + 1
 @example(length=31, chip=32, share=0.5)  # H < chip
@@ -26,6 +27,7 @@ def test_weights_are_one_in_sum(length: int, chip: int, share: float) -> None:
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
+@settings(deadline=None, max_examples=60)
 @given(length=sizes, chip=st.integers(2, 64), share=st.floats(0, 0.99))
 def test_neighbors_share_what_was_asked_for(length: int, chip: int, share: float) -> None:
     overlap = math.floor(share * chip)
@@ -36,6 +38,7 @@ def test_neighbors_share_what_was_asked_for(length: int, chip: int, share: float
         assert one < two <= one + chip - overlap
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     height=st.integers(1, 200),
     width=st.integers(1, 200),
