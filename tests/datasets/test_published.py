@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,17 @@ def test_hls_water_values(hls_water: Path) -> None:
     assert data.normalize(nodata_fill=True)(sample)['image'].abs().max() < 20
     with pytest.raises(ConfigError, match='fold must be'):
         HLSWater(hls_water, fold=7)
+
+
+def test_hls_water_masks_are_files_too(tmp_path: Path) -> None:
+    root = true_files.hls_water(tmp_path)
+    data = HLSWater(root, 'test')
+    before, path = data.fingerprint(), data.masks[0]
+    os.utime(path, (0, 0))
+    assert HLSWater(root, 'test').fingerprint() != before
+    path.unlink()
+    with pytest.raises(DataError, match=rf'a mask is missing: there is no .*{path.name}'):
+        HLSWater(root, 'test')
 
 
 def test_worldcover_patches(hls_water: Path) -> None:

@@ -86,11 +86,15 @@ class _HLSChips(BandDataset):
         self.rows = [rows[k] for k in chosen]
         self.groups = [sites[k] for k in chosen]
         images = [self.root / 'images' / f'{row["id"]}.tif' for row in self.rows]
-        self.files = sorted({require(image, 'an image', WHERE) for image in images})
+        found = {require(image, 'an image', WHERE) for image in images}
+        self.files = [*sorted(found), *self._masks()]
         self._reader = open_images(type(self).__name__, images, stored, self.product)
 
     def _wanted(self, rows: list[dict[str, str]]) -> list[dict[str, str]]:
         return rows
+
+    def _masks(self) -> list[Path]:
+        return []
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -112,6 +116,11 @@ class HLSWater(_HLSChips):
     table = 'derived_meta.csv'
     columns = ('id', 'site_group')
 
+    def _masks(self) -> list[Path]:
+        paths = [self.root / 'masks' / f'{row["id"]}.png' for row in self.rows]
+        self.masks = [require(path, 'a mask', WHERE) for path in paths]
+        return self.masks
+
     def load(self, index: int) -> dict[str, Any]:
         """Read a chip and its mask.
 
@@ -125,8 +134,7 @@ class HLSWater(_HLSChips):
             DataError: if a file is missing or damaged.
         """
         image = read_image(self._reader, index, self.channels)
-        name = f'{self.rows[index]["id"]}.png'
-        path = require(self.root / 'masks' / name, 'a mask', WHERE)
+        path = self.masks[index]
         mask = read_mask(path)
         if mask.shape != tuple(image.shape[1:]) or not np.isin(mask, (0, 1)).all():
             raise DataError(f'{path} is no mask of zeros and ones of the size of its image')
