@@ -2,7 +2,8 @@
 
 The plain way runs the encoder over all tokens, masked ones too, at each patch size; decoders,
 losses and optimizer are the same. Every round times all parts once, one after the other, and ratios
-are taken within a round.
+are taken within a round. On a machine that does other work too, --clock cpu --threads 1 counts the
+processor's time instead of the wall's.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .bands import resolve_bands
+from .data.adapter import open_reader
 from .data.loader import PretrainDataModule
 from .data.samples import SAMPLES
-from .data.source import read_sources
+from .data.source import Source, read_sources
 from .errors import ConfigError
 from .layers.masking import split_tokens
 from .models.aom import AOM, SIZES
@@ -51,6 +53,9 @@ SHIPPED: tuple[dict[str, Any], ...] = (
     },
 )
 SIDE = {'cpu': 2048, 'cuda': 8192}  # of the matrices that the peak is measured with
+#: What time is: the wall's, or what this process had of the processor.
+CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
+PIXELS = 65536  # of a batch, where its size is not given: 16 images of 64 px
 
 
 @dataclass(frozen=True)
@@ -119,13 +124,13 @@ class _Loader:
                 return batch
             self.batches = iter(self.loader)
 
-    def rate(self, seconds: float) -> float:
+    def rate(self, seconds: float, now: Callable[[], float]) -> float:
         """Images a second, over at least so many seconds."""
         self.take()  # workers have started
-        start, images = time.perf_counter(), 0
-        while time.perf_counter() - start < seconds:
+        start, images = now(), 0
+        while now() - start < seconds or not images:
             images += len(self.take()['image'])
-        return images / (time.perf_counter() - start)
+        return images / (now() - start)
 
 
 def _all_tokens(
@@ -157,27 +162,33 @@ def _stepper(
     return task, run
 
 
-def _time(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
+def _time(
+    run: Callable[[], object], device: torch.device, now: Callable[[], float]
+) -> tuple[float, float]:
     """Seconds, and most memory in GiB on a GPU."""
     gpu = device.type == 'cuda'
     if gpu:
         torch.cuda.reset_peak_memory_stats(device)
         torch.cuda.synchronize(device)
-    start = time.perf_counter()
+    start = now()
     run()
     if gpu:
         torch.cuda.synchronize(device)
-    seconds = time.perf_counter() - start
+    seconds = now() - start
     return seconds, torch.cuda.max_memory_allocated(device) / 2**30 if gpu else 0.0
 
 
 def _batch(
-    block: Mapping[str, Any] | tuple[Any, int], batch_size: int, workers: int, cache: str
+    block: Mapping[str, Any] | tuple[Any, int], batch_size: int | None, workers: int, cache: str
 ) -> tuple[dict[str, Any], _Loader | None]:
     if isinstance(block, Mapping):
+        if batch_size is None:
+            height, width = open_reader(Source.parse(block)).size
+            batch_size = max(2, PIXELS // (height * width))
         loader = _Loader(block, batch_size, workers, cache)
         return loader.take(), loader
     bands = resolve_bands(block[0])
+    batch_size = batch_size or max(2, PIXELS // block[1] ** 2)
     image = torch.randn(batch_size, len(bands), block[1], block[1])
     specs = [band.label for band in bands]
     return {
@@ -188,26 +199,28 @@ def _batch(
 def measure(
     block: Mapping[str, Any] | tuple[Any, int],
     options: Mapping[str, Any] | None = None,
-    batch_size: int = 2,
+    batch_size: int | None = None,
     rounds: int = 3,
     device: str = 'cpu',
     workers: int = 0,
     loader_seconds: float = 2.0,
     side: int | None = None,
     cache: str = '',
+    clock: str = 'wall',
 ) -> Result:
     """Measure with the images of one source.
 
     Args:
         block: a source, as of `PretrainDataModule`, or (bands, size) for random pixels.
         options: of `PretrainTask`.
-        batch_size: images a step.
+        batch_size: images a step; about 65,536 px of each band, at least 2, where not given.
         rounds: rounds counted, after one warm-up.
         device: ``'cpu'`` (float32) or ``'cuda'`` (bfloat16).
         workers: worker processes of the data loader.
         loader_seconds: how long the data loader is timed in each round, at least.
         side: of the matrices that the peak is measured with.
         cache: where statistics of the source are kept.
+        clock: ``'wall'``, or ``'cpu'`` for the time that this process had of the processor.
 
     Returns:
         What was measured.
@@ -215,10 +228,17 @@ def measure(
     Raises:
         ConfigError: if an option is impossible.
     """
-    if rounds < 1 or batch_size < 1:
+    if rounds < 1 or (batch_size is not None and batch_size < 1):
         raise ConfigError(f'runs and batch must be at least 1, got {rounds} and {batch_size}.')
+    if clock not in CLOCKS or (clock == 'cpu' and (device != 'cpu' or workers)):
+        raise ConfigError(
+            f'clock must be one of {", ".join(CLOCKS)}, and cpu only on a CPU with workers=0, got '
+            f'{clock!r}, {device!r} and {workers} workers.'
+        )
+    now = CLOCKS[clock]
     target = torch.device(device)
     batch, loader = _batch(block, batch_size, workers, cache)
+    batch_size = len(batch['image'])
     moved = {k: v.to(target) if isinstance(v, Tensor) else v for k, v in batch.items()}
     task, step = _stepper(options or {}, moved, target, False)
     _, plain = _stepper(options or {}, moved, target, True)
@@ -232,10 +252,10 @@ def measure(
     found: dict[str, list[float]] = {}
     memory = (0.0, 0.0)
     for count in tqdm(range(rounds + 1), desc=str(batch.get('source')), disable=None):
-        product = min(_time(lambda: left @ right, target)[0] for _ in range(3))
-        seconds, most = _time(step, target)
-        plain_seconds, plain_most = _time(plain, target)
-        rate = loader.rate(loader_seconds if count else 0.0) if loader else 0.0
+        product = min(_time(lambda: left @ right, target, now)[0] for _ in range(3))
+        seconds, most = _time(step, target, now)
+        plain_seconds, plain_most = _time(plain, target, now)
+        rate = loader.rate(loader_seconds if count else 0.0, now) if loader else 0.0
         if not count:  # the first round warms up
             continue
         memory = max(memory[0], most), max(memory[1], plain_most)
@@ -307,10 +327,13 @@ def main(argv: list[str] | None = None) -> int:
     images.add_argument(
         '--random', nargs=2, metavar=('BANDS', 'PX'), help='random pixels, no data loader'
     )
-    parser.add_argument('--batch', type=int, default=2, help='images a step')
+    parser.add_argument('--batch', type=int, help='images a step; by their size if not given')
     parser.add_argument('--runs', type=int, default=3, help='rounds counted')
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
     parser.add_argument('--threads', type=int, help='CPU threads, all by default')
+    parser.add_argument(
+        '--clock', default='wall', choices=tuple(CLOCKS), help='whose time counts (wall)'
+    )
     parser.add_argument('--workers', type=int, default=0, help='processes of the data loader')
     parser.add_argument('--json', action='store_true')
     args = parser.parse_args(argv)
@@ -328,14 +351,15 @@ def main(argv: list[str] | None = None) -> int:
         'compile': args.compile,
     }  # fmt: skip
     results = [
-        measure(block, options, args.batch, args.runs, args.device, args.workers)
+        measure(block, options, args.batch, args.runs, args.device, args.workers, clock=args.clock)
         for block in blocks
     ]
     if args.json:
         print(json.dumps([asdict(result) for result in results], indent=2))
         return 0
     half = 'bfloat16' if args.device == 'cuda' else 'float32'
-    print(f'{args.model}, {args.device}, {half}, {torch.get_num_threads()} CPU threads')
+    threads = torch.get_num_threads()
+    print(f'{args.model}, {args.device}, {half}, {threads} CPU threads, {args.clock} time')
     for result in results:
         print('\n'.join(_lines(result)))
     return 0
