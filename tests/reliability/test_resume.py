@@ -1,4 +1,4 @@
-"""Pretraining survives: kill -9, SIGTERM, a full disk; two processes equal one.
+"""Pretraining survives: kill -9, SIGTERM, Ctrl-C, a full disk; two processes equal one.
 
 The runs are children of one process that has imported everything once, see the end of the file.
 """
@@ -60,6 +60,14 @@ def test_number_of_workers_changes_nothing(runs: dict[str, Any]) -> None:
 def test_sigterm_saves_and_leaves(runs: dict[str, Any]) -> None:
     run = runs['sigterm']
     assert run['killed'] == 143
+    assert run['from_step'] == 4
+    assert run['hash'] == runs['whole_0']['hash']
+
+
+def test_ctrl_c_leaves_what_was_saved(runs: dict[str, Any]) -> None:
+    run = runs['sigint']
+    assert run['killed'] == 1
+    assert run['error'] == ''  # no traceback
     assert run['from_step'] == 4
     assert run['hash'] == runs['whole_0']['hash']
 
@@ -179,6 +187,10 @@ def main(folder: Path) -> None:
             if self.place == 'end' and trainer.global_step == self.step:
                 self.action()
 
+        def on_before_zero_grad(self, trainer: Trainer, *args: Any) -> None:
+            if self.place == 'start' and trainer.global_step == self.step:
+                self.action()
+
         def on_before_optimizer_step(self, trainer: Trainer, *args: Any) -> None:
             if self.place == 'optimizer' and trainer.global_step == self.step:
                 self.action()
@@ -281,6 +293,9 @@ def main(folder: Path) -> None:
     def full() -> None:
         raise OSError(28, 'No space left on device')
 
+    def interrupt() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
     def term() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -297,6 +312,8 @@ def main(folder: Path) -> None:
     results['other_seed'] = {'hash': digest('other_seed')}
     killed = child('sigterm', disturb=Disturb('end', 4, term))
     results['sigterm'] = resumed('sigterm', 0, killed)
+    killed = child('sigint', disturb=Disturb('start', 4, interrupt))
+    results['sigint'] = resumed('sigint', 0, killed)
     killed = child('disk_full', disturb=Disturb('write', 6, full))
     results['disk_full'] = resumed('disk_full', 0, killed)
 
