@@ -102,8 +102,18 @@ def folders(tmp_path: Path) -> list[str]:
         np.save(chips / f'test_{n}.npy', rng.integers(top - 20, top, (4, 4, 12)).astype('uint16'))
     np.save(chips / 'test_200.npy', np.zeros((4, 4, 12), 'uint16'))
     np.save(chips / 'test_129.npy', rng.integers(0, 9000, (4, 4, 12)).astype('uint16'))
+    oam = tmp_path / 'packed' / 'oam_rgb'
+    oam.mkdir(parents=True)
+    values = np.arange(6, dtype='uint8').reshape(2, 3, 1, 1) * np.ones((4, 4), 'uint8')
+    np.save(oam / 'chips.npy', values)
+    (oam / 'meta.json').write_text('{"bands": ["rgb:red", "rgb:green", "rgb:blue"]}')
     given = {'data': data, 'ucmerced': tmp_path / 'ucm', 'chips': chips, 'out': out}
+    given['packed'] = tmp_path / 'packed'
     return [text for key, path in given.items() for text in (f'--{key}', str(path))]
+
+
+def names_of(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob('*.tif'))
 
 
 def test_build(
@@ -116,7 +126,11 @@ def test_build(
     assert corpus.main(folders) == 0
     said = capsys.readouterr().out
     out = tmp_path / 'out'
-    assert 'neon: left out, --neon is not given' in said
+    assert 'landsat5: left out, --raw is not given' in said
+    assert names_of(out / 'oam_rgb') == ['oam_rgb_0000', 'oam_rgb_0001']
+    with rasterio.open(out / 'oam_rgb' / 'oam_rgb_0001.tif') as file:
+        assert file.descriptions == ('red', 'green', 'blue')
+        assert file.read(2).min() == file.read(2).max() == 4
     assert 'sentinel2_ports: 0 left out, it lies beside an evaluated image' in said
     names = {path.name: sorted(f.stem for f in path.glob('*.tif')) for path in out.glob('[!.]*')}
     assert names['sentinel2_ports'] == ['1', '2']
@@ -180,4 +194,4 @@ def test_sources_are_valid(corpus: ModuleType) -> None:
     blocks = yaml.safe_load((FOLDER / 'corpus.yaml').read_text())['sources']
     sources = [Source.parse(block) for block in blocks]
     folders = [Path(path).name for source in sources for path in source.path]
-    assert sorted(folders) == sorted(corpus.SOURCES)
+    assert set(folders) == set(corpus.SOURCES)

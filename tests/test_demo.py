@@ -12,7 +12,7 @@ from matplotlib.image import imread
 
 from torchgeo_aom import demo
 from torchgeo_aom.data.samples import EuroSAT200, SentinelPairs
-from torchgeo_aom.errors import ConfigError
+from torchgeo_aom.errors import CheckpointError, ConfigError
 
 INIT = 'aom_vitt, random initialization'
 
@@ -30,6 +30,11 @@ def run(
     monkeypatch.setenv('XDG_CACHE_HOME', str(folder / 'cache'))
     sets = {name: demo.PROBE_BANDS[name] for name in ('13 bands', 'RGB')}
     monkeypatch.setattr(demo, 'PROBE_BANDS', sets)
+
+    def none(model: str) -> None:
+        raise CheckpointError('only random weights, to be quick')
+
+    monkeypatch.setattr(demo, 'default_weights', none)
 
     def quick() -> tuple[list[str], str]:
         assert demo.main(['--quick', '--output', str(folder / 'out')]) == 0

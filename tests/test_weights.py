@@ -50,10 +50,13 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Forget what a test registers, and that it was warned."""
+    """Start without any weights, forget what a test registers, and that it was warned."""
     register()
     monkeypatch.setattr(loading, '_positional_warned', False)
     before = {cls: (dict(cls._member_map_), list(cls._member_names_)) for cls in ENUMS.values()}
+    for cls in before:
+        cls._member_map_.clear()
+        cls._member_names_.clear()
     yield
     for cls, (mapped, names) in before.items():
         for name in set(cls._member_map_) - set(mapped):

@@ -1,7 +1,7 @@
 """Rebuilds the corpus that the weights were trained on, from folders of images that you have.
 
     python examples/weights/corpus.py --data data --ucmerced UCMerced_LandUse/Images \
-        --chips testset --neon neon --geotutorial geotutorial --raw raw --out corpus
+        --chips testset --geotutorial geotutorial --raw raw --packed packed --out corpus
 
 Where the images come from, and under which terms, stands in ``corpus.yaml``; what is not trained
 on, and why, in ``rules.py``. What exists is kept, so an interrupted run goes on.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-import io
+import json
 import os
 import shutil
 import sys
@@ -40,7 +40,12 @@ HLS = {
 TM = ('B1', 'B2', 'B3', 'B4', 'B5', 'B7')
 SMALL = 256  # larger images are stored in blocks, so that a window is read without the rest
 DARK_WATER = 100
-NEON_SIDE = 256
+#: larger scenes of several repositories, cut into chips
+PACKED = (
+    'neon_rgb', 'oam_rgb', 's2_60m_alberta', 's2_l1c_eolearn', 'landsat8_sr_alberta',
+    'landsat8_toa_6b_xlandsat', 'landsat8_sr_6b_xlandsat', 'landsat9_sr_6b_xlandsat',
+    'landsat5_toa_csmask', 'landsat7_toa_csmask', 'landsat8_toa_zion',
+)  # fmt: skip
 
 warnings.simplefilter('ignore', NotGeoreferencedWarning)
 
@@ -161,18 +166,6 @@ def stack(paths: Sequence[Path]) -> NDArray[Any] | None:
     return None if np.mean(large[0] == 0) > 0.5 else np.stack(large)
 
 
-def neon(folder: Path) -> Iterator[Chip]:
-    """NEON camera tiles; cut-offs of them are left out."""
-
-    def read(path: Path) -> NDArray[Any] | None:
-        values = load(path)
-        fits = values.dtype == np.uint8 and min(values.shape[1:]) >= NEON_SIDE
-        return values if fits else None
-
-    for path in files(folder, '*.tif'):
-        yield Chip(path.stem, path, ('red', 'green', 'blue'), lambda path=path: read(path))
-
-
 def landsat7_stacks(folder: Path) -> Iterator[Chip]:
     """Landsat-7 surface reflectance; clouds that saturate are left as they are."""
     yield from images(folder, '*_stack.gtif', TM)
@@ -189,19 +182,14 @@ def wildfires(folder: Path) -> Iterator[Chip]:
             yield Chip(name, path, bands, lambda path=path: load(path))
 
 
-def bigearthnet_rgbn(folder: Path) -> Iterator[Chip]:
-    """BigEarthNet patches in Parquet files: two radar channels, then four of Sentinel-2."""
-    try:
-        from pyarrow import parquet
-    except ImportError:
-        print('bigearthnet_rgbn: left out, it needs pyarrow: pip install pyarrow')
-        return
-    for path in files(folder, '*.parquet'):
-        for row in parquet.read_table(path).to_pylist():
-            values = np.load(io.BytesIO(row['input_data']))[..., 2:]
-            image = np.ascontiguousarray(values.astype(np.uint16).transpose(2, 0, 1))
-            bands = ('B02', 'B03', 'B04', 'B08')
-            yield Chip(str(row['patch_id_int']), path, bands, lambda image=image: image)
+def packed(folder: Path) -> Iterator[Chip]:
+    """Chips cut from larger scenes, without overlap: an array (N, C, H, W) and what it holds."""
+    bands = tuple(json.loads((folder / 'meta.json').read_text(encoding='utf-8'))['bands'])
+    names = tuple(band.partition(':')[2] or band for band in bands)
+    values = np.load(folder / 'chips.npy', mmap_mode='r')
+    for k in range(len(values)):
+        read = lambda k=k: np.ascontiguousarray(values[k])  # noqa: E731
+        yield Chip(f'{folder.name}_{k:04d}', folder / 'chips.npy', names, read)
 
 
 def landsat5(folder: Path) -> Iterator[Chip]:
@@ -215,7 +203,6 @@ def landsat5(folder: Path) -> Iterator[Chip]:
 SOURCES: dict[str, tuple[str, str, Callable[[Path], Iterator[Chip]]]] = {
     'ucmerced': ('ucmerced', '', ucmerced),
     'sentinel2_chips': ('chips', '', sentinel2_chips),
-    'neon': ('neon', '', neon),
     'landsat7_stacks': ('geotutorial', '', landsat7_stacks),
     'hls_s30': ('data', 'hls_water', lambda folder: hls(folder, 'S30')),
     'hls_l30': ('data', 'hls_water', lambda folder: hls(folder, 'L30')),
@@ -235,13 +222,13 @@ SOURCES: dict[str, tuple[str, str, Callable[[Path], Iterator[Chip]]]] = {
     ),
     'wildfires': ('raw', 'wildfire', wildfires),
     'bigearthnet': ('raw', 'bigearthnet', bigearthnet),
-    'bigearthnet_rgbn': ('raw', 'bigearthnet_rgbn', bigearthnet_rgbn),
     'sen1floods': (
         'raw', 'sen1floods', lambda f: images(f, '*.tif', (*L2A[:10], 'B10', *L2A[10:])),
     ),
     'landsat5': ('raw', 'landsat5', landsat5),
     'landsat_peru': ('raw', 'landsat_peru', lambda f: images(f, '*.tif', ('B6', 'B5', 'B4', 'B3'))),
     'naip': ('data', 'naip', lambda folder: images(folder, '*.tif', ('R', 'G', 'B', 'NIR'))),
+    **{name: ('packed', name, packed) for name in PACKED},
 }  # fmt: skip
 
 
@@ -347,7 +334,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         'data': 'folder with hls_water, naip, ...',
         'ucmerced': 'Images of UC Merced, a folder for each class',
         'chips': 'Sentinel-2 chips, test_*.npy',
-        'neon': 'NEON camera tiles, *.tif',
+        'packed': 'folder with neon_rgb, oam_rgb, ..., each chips.npy and meta.json',
         'geotutorial': 'Landsat-7 stacks, *_stack.gtif',
         'raw': 'folder with urban_trees, wildfire, bigearthnet, ... as in corpus.yaml',
     }

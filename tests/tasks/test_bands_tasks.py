@@ -245,8 +245,8 @@ class TestWeights:
     def test_none(self) -> None:
         task = build('classification', weights=False)
         assert task.weights_from == 'random initialization'
-        with pytest.raises(CheckpointError, match='no published weights for aom_vitt'):
-            build('classification', weights=True)
+        with pytest.raises(CheckpointError, match='no published weights for aom_vits'):
+            build('classification', model='aom_vits', weights=True)
 
     def test_unknown(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match='neither a file nor known weights'):

@@ -327,7 +327,7 @@ class TestDoesNotWork:
 
     def test_no_default(self) -> None:
         with pytest.raises(CheckpointError, match='no published weights'):
-            upstream.Classification(model=MODEL, num_classes=2, weights=True)
+            upstream.Classification(model='aom_vits', num_classes=2, weights=True)
 
     def test_default_for_smp(self, weights: Weights) -> None:
         with pytest.raises((KeyError, ValueError), match='imagenet'):

@@ -83,7 +83,8 @@ def keep_ids(
         seed: seed of the run.
         step: training step; the same sample gets another mask at another step.
         kind: ``'token'`` (the paper: uniform over all C * N tokens), ``'spatial'`` (the same places
-            in all bands), ``'channel'`` (whole bands), or ``'mixed'`` (one of the three a step).
+            in all bands), ``'channel'`` (whole bands), or ``'mixed'`` (one of the three a step, of
+            those that leave something to see).
 
     Returns:
         Indices of shape (B, K) into the C * N tokens, ascending.
@@ -95,7 +96,8 @@ def keep_ids(
         raise ConfigError(f'mask_kind must be one of {MASK_KINDS}, got {kind!r}.')
     if kind == 'mixed':
         # By step, not by sample: the kinds keep different numbers of tokens.
-        kinds = ('token', 'spatial', 'channel') if channels > 1 else ('token', 'spatial')
+        possible = {'token': True, 'spatial': places > 1, 'channel': channels > 1}
+        kinds = [name for name, fits in possible.items() if fits]
         kind = kinds[int(generator(seed, 'mask_kind', step).integers(len(kinds)))]
     rows = [
         _keep_one(channels, places, mask_ratio, kind, generator(seed, 'mask', step, key))

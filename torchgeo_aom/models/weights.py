@@ -31,6 +31,7 @@ from .loading import (
     strip_prefix,
     warn_positional,
 )
+from .published import add_published
 from .weights_enum import (
     ENUMS,
     AOMBase_Weights,
@@ -42,6 +43,7 @@ from .weights_enum import (
     enum_of,
     local_path,
     members,
+    set_default,
 )
 from .weights_meta import complete_meta, facts_of, validate_meta
 
@@ -121,8 +123,7 @@ def register_weights(
     validate_meta(full, model.partition('.')[0])
     member = add_member(cls, name, url, full)
     if default:
-        cls._member_map_['DEFAULT'] = member
-        type.__setattr__(cls, 'DEFAULT', member)
+        set_default(cls, member)
     return member
 
 
@@ -166,6 +167,8 @@ def default_weights(model: str) -> AOMWeights:
         )
     return known['DEFAULT']
 
+
+add_published()
 
 Source: TypeAlias = str | os.PathLike[str] | AOMWeights | Mapping[str, Tensor]
 

@@ -30,6 +30,7 @@ __all__ = (
     'enum_of',
     'local_path',
     'members',
+    'set_default',
 )
 
 
@@ -258,6 +259,17 @@ def add_member(cls: type[AOMWeights], name: str, url: str, meta: dict[str, Any])
     cls._member_map_[name] = member
     type.__setattr__(cls, name, member)
     return member
+
+
+def set_default(cls: type[AOMWeights], member: AOMWeights) -> None:
+    """Make a member the one that ``pretrained=True`` means, also as ``DEFAULT``.
+
+    Args:
+        cls: the enum.
+        member: one of its members.
+    """
+    cls._member_map_['DEFAULT'] = member
+    type.__setattr__(cls, 'DEFAULT', member)
 
 
 def members(cls: type[AOMWeights]) -> dict[str, AOMWeights]:

@@ -30,7 +30,8 @@ from .pretrain_metrics import (
     scale_similarity,
     write_samples,
 )
-from .pretrain_step import MaskedScales, SaveOnTerm, StepResult, check_batch, world_size
+from .pretrain_step import MaskedScales, SaveOnTerm, StepResult, check_batch
+from .processes import world_size
 from .schedule import decay_groups, warmup_cosine
 
 __all__ = ('PretrainTask',)
@@ -264,6 +265,8 @@ class PretrainTask(MaskedScales):
     def _details(self, result: StepResult, batch: Mapping[str, Any]) -> dict[str, float]:
         source = batch.get('source', 'data')
         values = {'train/align': float(result.alignment)}
+        if result.guidance:
+            values['train/guidance'] = float(result.guidance)
         for size, loss in zip(result.sizes, result.reconstruction, strict=True):
             values[f'train/recon/{size}px'] = float(loss)
         if result.per_band.shape[1]:

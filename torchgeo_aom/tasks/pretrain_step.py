@@ -23,6 +23,7 @@ from ..layers.views import random_views
 from ..losses import alignment_loss, patchify, reconstruction_loss, total_loss
 from ..models.aom import AOM
 from ..models.decoder import unpatchify
+from .processes import gather_images, world_size
 from .schedule import scales_of_step
 
 if TYPE_CHECKING:
@@ -38,42 +39,7 @@ __all__ = (
     'SaveOnTerm',
     'StepResult',
     'check_batch',
-    'gather_images',
-    'world_size',
 )
-
-
-def world_size() -> int:
-    """Number of processes of a distributed run, 1 where there is none."""
-    running = distributed.is_available() and distributed.is_initialized()
-    return distributed.get_world_size() if running else 1
-
-
-def gather_images(x: Tensor) -> Tensor:
-    """The embeddings of all processes, with the gradients that one process would have.
-
-    Every process computes the same loss of all embeddings, so the gradient at its own ones is
-    already whole; it is multiplied by the number of processes, by which their mean divides it.
-
-    Args:
-        x: embeddings of shape (n, B, D); B may differ between processes.
-
-    Returns:
-        Embeddings of shape (n, sum of B, D).
-    """
-    world = world_size()
-    if world == 1:
-        return x
-    size = torch.tensor([x.shape[1]], device=x.device)
-    sizes = [torch.empty_like(size) for _ in range(world)]
-    distributed.all_gather(sizes, size)
-    own = x.detach()
-    padded = F.pad(own, (0, 0, 0, int(max(sizes)) - x.shape[1])).contiguous()
-    parts = [torch.empty_like(padded) for _ in range(world)]
-    distributed.all_gather(parts, padded)
-    parts = [part[:, : int(count)] for part, count in zip(parts, sizes, strict=True)]
-    parts[distributed.get_rank()] = own + world * (x - own)
-    return torch.cat(parts, dim=1)
 
 
 @dataclass
@@ -87,6 +53,7 @@ class StepResult:
     alignment: Tensor
     features: Tensor  # (n, B, D), of all processes
     projections: list[Tensor]  # n of shape (B, d), of all processes
+    guidance: Tensor  # distance from the teacher; 0 without one
 
 
 def check_batch(batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
@@ -167,13 +134,18 @@ class MaskedScales(BaseTask):
         codes: Tensor,
         ids_keep: Tensor,
         detail: bool,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Reconstruction loss, pixels that it is the mean of, image feature, loss of each band."""
+        wanted: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Reconstruction loss, its number of pixels, image feature, band losses, guidance."""
         tokens = self.encoder.forward_visible(image, ids_keep, codes, patch_size)
         feature = self.encoder.norm(tokens.mean(1))
         zero = feature.new_zeros(())
+        guidance = zero
+        if wanted is not None:
+            grid = self._grid(image, patch_size)
+            guidance = self.guidance(tokens, feature, ids_keep, grid, wanted)
         if not self.decoders:
-            return zero, zero, feature, feature.new_zeros(0)
+            return zero, zero, feature, feature.new_zeros(0), guidance
         pixels, target, ok, ids = self._decode(patch_size, tokens, image, valid, codes, ids_keep)
         norm = self.hparams['norm_pix_loss']
         every = torch.ones_like(ids, dtype=torch.bool)
@@ -188,7 +160,22 @@ class MaskedScales(BaseTask):
                     for c in range(len(codes))
                 ]
             )
-        return loss, count, feature, per_band
+        return loss, count, feature, per_band, guidance
+
+    def teach(self, image: Tensor, bands: Sequence[Any]) -> tuple[Tensor, Tensor] | None:
+        """What a teacher makes of a batch: a map and an image feature; None without a teacher."""
+        return None
+
+    def guidance(
+        self,
+        tokens: Tensor,
+        feature: Tensor,
+        ids_keep: Tensor,
+        grid: tuple[int, int],
+        wanted: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """Distance of visible tokens and image feature from what a teacher wants."""
+        raise NotImplementedError
 
     @staticmethod
     def _grid(image: Tensor, patch_size: int) -> tuple[int, int]:
@@ -264,15 +251,17 @@ class MaskedScales(BaseTask):
         count = options['scales_per_step'] if self.training else None
         sizes = scales_of_step(step, options['patch_sizes'], count, options['seed'])
         results = []
+        wanted = self.teach(image, batch['bands'])
         for size in sizes:
             seen, known = self._view(image, valid, keys, step, size)
             ids = self._masks(seen, size, keys, step)
-            arguments = (size, seen, known, codes, ids, detail)
+            arguments = (size, seen, known, codes, ids, detail, wanted)
             if options['memory'] == 'scale' and torch.is_grad_enabled():
                 results.append(checkpoint(self._one_scale, *arguments, use_reentrant=False))
             else:
                 results.append(self._one_scale(*arguments))
-        recon, counts, features, per_band = (torch.stack(x) for x in zip(*results, strict=True))
+        parts = (torch.stack(x) for x in zip(*results, strict=True))
+        recon, counts, features, per_band, guidance = parts
         shown = recon.detach()
         if gather and world_size() > 1:
             # The mean over the pixels of all processes, of which DDP takes the mean once more.
@@ -283,6 +272,8 @@ class MaskedScales(BaseTask):
         align, projections = self._align(sizes, features)
         weights = options['recon_weight'], options['align_weight']
         loss = total_loss(list(recon), align, *weights)
+        if wanted is not None:
+            loss = loss + options['guidance_weight'] * guidance.mean()
         if self.training and len(sizes) < len(options['patch_sizes']):
             for part in (self.decoders, self.projectors):
                 for name, module in part.items():
@@ -290,7 +281,7 @@ class MaskedScales(BaseTask):
                         loss = loss + 0 * sum(p.flatten()[0] for p in module.parameters())
         return StepResult(
             loss, sizes, shown, per_band.detach(), align.detach(), features.detach(),
-            [x.detach() for x in projections],
+            [x.detach() for x in projections], guidance.detach().mean(),
         )  # fmt: skip
 
     def _align(self, sizes: Sequence[int], features: Tensor) -> tuple[Tensor, list[Tensor]]:
