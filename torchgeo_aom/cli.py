@@ -28,6 +28,7 @@ MODULES = {
     'probe': ('linear probe and neighbors on frozen features', 'torchgeo_aom.tasks.probe_cli'),
     'scene': ('embeddings and maps of whole scenes', 'torchgeo_aom.scene.cli'),
     'segment': ('frozen encoder and UPerNet, by bands and seeds', 'torchgeo_aom.tasks.segment'),
+    'study': ('bands, patch sizes, sensors, objectives: a report', 'torchgeo_aom.studies.cli'),
     'stats': ('measure mean and std per band of folders', 'torchgeo_aom.data.statistics'),
 }
 # The same verbs about pretraining, with --pretrain: modules as above.

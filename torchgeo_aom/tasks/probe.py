@@ -27,6 +27,7 @@ __all__ = (
     'content',
     'extract_features',
     'fit_linear',
+    'fit_probe',
     'linear_probe',
     'run_probe',
 )
@@ -154,29 +155,68 @@ def run_probe(
     """
     x, y = np.asarray(features), np.asarray(labels)
     x = x if x.dtype == np.float32 else x.astype(np.float64)
-    group_of = np.arange(len(x)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    group_of = _group_numbers(groups, len(x))
     _check(x, y, divisions, group_of)
-    neighbors = _neighbors(probe)
     several = y.ndim == 2
     predictions = np.full(y.shape, np.nan if several else -1, dtype=float if several else y.dtype)
     chosen, rated = [], []
     for division in divisions:
         if groups is not None:
             check_groups(division, np.asarray(groups))
-        train, val, test = division.train, division.val, division.test
-        best: float = neighbors
-        if not neighbors:
-            inner = [(train, val)] if len(val) else _inner(y, group_of, train, inner_folds)
-            best = _choose(x, y, inner, sorted(strengths), train)
-        if refit:
-            train = np.concatenate([train, val])
-        fit = _fit_neighbors if neighbors else fit_linear
-        predictions[test] = fit(x[train], y[train], best)(x[test])
-        rated.append(rate(y[test], predictions[test]))
+        predict, best = fit_probe(x, y, division, groups, probe, strengths, inner_folds, refit)
+        predictions[division.test] = predict(x[division.test])
+        rated.append(rate(y[division.test], predictions[division.test]))
         chosen.append(best)
     metrics = {name: tuple(scores[name] for scores in rated) for name in METRICS[y.ndim]}
     metric = METRICS[y.ndim][0]
     return ProbeResult(metric, metrics[metric], tuple(chosen), predictions, metrics)
+
+
+def fit_probe(
+    features: NDArray[Any],
+    labels: NDArray[Any],
+    division: Division,
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+    probe: str = 'linear',
+    strengths: Sequence[float] = STRENGTHS,
+    inner_folds: int = 3,
+    refit: bool = False,
+) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], float]:
+    """Fit the probe of one division, for features of any samples; see :func:`run_probe`.
+
+    Args:
+        features: features of shape (N, D).
+        labels: classes of shape (N,), or zeros and ones of shape (N, K).
+        division: what to train and validate on.
+        groups: group of each sample.
+        probe: ``'linear'``, ``'knn5'`` ...
+        strengths: values of C to choose from; a single one is taken as it is.
+        inner_folds: number of parts of the inner split.
+        refit: fit once more on training and validation samples together.
+
+    Returns:
+        Function from features to classes, or to scores of shape (N, K); and the strength chosen, or
+        the number of neighbors.
+
+    Raises:
+        ConfigError: if scikit-learn is missing, or the probe is unknown.
+    """
+    train, val = division.train, division.val
+    best: float = _neighbors(probe)
+    fit = _fit_neighbors if best else fit_linear
+    if not best:
+        group_of = _group_numbers(groups, len(features))
+        inner = [(train, val)] if len(val) else _inner(labels, group_of, train, inner_folds)
+        best = _choose(features, labels, inner, sorted(strengths), train)
+    if refit:
+        train = np.concatenate([train, val])
+    return fit(features[train], labels[train], best), best
+
+
+def _group_numbers(groups: Sequence[Any] | NDArray[Any] | None, count: int) -> NDArray[Any]:
+    if groups is None:
+        return np.arange(count)
+    return np.asarray(np.unique(groups, return_inverse=True)[1])
 
 
 def _neighbors(probe: str) -> int:

@@ -1,0 +1,57 @@
+"""The study of patch sizes: scores, costs, what is worth its time."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from torchgeo_aom.cli import main as cli
+from torchgeo_aom.errors import ConfigError
+from torchgeo_aom.studies.cost import measure_cost
+from torchgeo_aom.studies.patches import PatchPoint, PatchStudy, best_points, run_patches
+
+
+def test_study_and_command(bright: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ['study', 'patches', '--dataset', bright, '--folds', '2', '--seeds', '2',
+            '--dataset-arg', 'count=24', '--probes', 'knn5', '--patch-sizes', '8', '16',
+            '--output', str(tmp_path), '--cache-dir', str(tmp_path / 'cache')]  # fmt: skip
+    assert cli(argv) == 0
+    text = (tmp_path / 'report.md').read_text()
+    assert '| aom_vitt (random) | all (4) | 8 | 16 |' in text
+    assert '| aom_vitt (random) | RGB (3) | 16 | 3 |' in text
+    for name in ('patches.png', 'pareto.png', 'report.html'):
+        assert (tmp_path / name).stat().st_size > 1000
+    config = PatchStudy(
+        dataset=bright, dataset_args={'count': 24}, folds=2, seeds=2, probes=('knn5',),
+        patch_sizes=(8, 16), cache_dir=str(tmp_path / 'cache'),
+    )  # fmt: skip
+    found, failures, count = run_patches(config, tmp_path)
+    assert failures == [] and '= 0 model evaluations' in count  # all rows are kept
+    assert [len(point.scores) for point in found] == [2] * 4
+    times = {(p.bands, p.patch): p.ms for p in found}
+    assert times['all', 8] > 0 and f'{times["all", 8]:.3g}' in text  # measured once
+
+
+def point(patch: int, score: float, ms: float) -> PatchPoint:
+    return PatchPoint('m', 'all', 4, patch, 16, (score,), ms, 1.0)
+
+
+def test_what_is_worth_its_time() -> None:
+    slow, fast, worse = point(8, 0.9, 9.0), point(32, 0.7, 1.0), point(16, 0.6, 3.0)
+    unknown = point(64, float('nan'), 0.1)
+    assert best_points([slow, worse, unknown, fast]) == [fast, slow]
+
+
+def test_cost() -> None:
+    ms, mib = measure_cost(lambda: np.ones(30 << 20, dtype=np.uint8).sum(), 2, repeats=1)
+    assert 0 < ms < 5000
+    assert np.isnan(mib) or 20 < mib < 80
+
+
+@pytest.mark.parametrize(
+    'options', [{'models': ('rcf',)}, {'patch_sizes': ()}, {'patch_sizes': (0,)}]
+)
+def test_refused(options: dict[str, Any]) -> None:
+    with pytest.raises((ConfigError, ValueError)):
+        PatchStudy(**options)

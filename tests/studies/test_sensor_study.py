@@ -1,0 +1,100 @@
+"""The study across sensors: indices, places apart, resumed."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from torchgeo_aom.bands import resolve_bands
+from torchgeo_aom.errors import ConfigError
+from torchgeo_aom.studies import sensors
+from torchgeo_aom.studies.sensor_cases import CASES, Case, Domain, fractional
+from torchgeo_aom.studies.sensors import SensorStudy, run_sensors
+from torchgeo_aom.studies.sensors_cli import sensors_report
+
+
+def case(root: Path, every: int) -> Case:
+    """Thirty patches; half of them of each sensor; the second class is bright in the first band."""
+    labels = np.arange(30) % 2
+    images = torch.randn(30, 7, 16, 16, generator=torch.Generator().manual_seed(0))
+    images[:, 0] += 3 * torch.from_numpy(labels)[:, None, None]
+    first = np.arange(30) // 2 % 2 == 0
+    return Case(
+        'two', 'a pair', Domain('S30', images, resolve_bands('hls_s30:common7'), first),
+        Domain('L30', images, resolve_bands('hls_l30:common7'), ~first), labels, np.arange(30) // 3,
+    )  # fmt: skip
+
+
+def test_fractional() -> None:
+    bands = resolve_bands('hls_l30:common7')
+    own = fractional(bands)
+    assert [band.name for band in own] == [band.name for band in bands]
+    assert own[1].index == pytest.approx((480 - 443) / (490 - 443))
+    assert own[4].index == 8.0
+    s30 = resolve_bands('hls_s30:common7')
+    assert fractional(s30) == s30  # those of Sentinel-2 are whole numbers
+
+
+def test_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CASES, 'hls', case)  # type: ignore[index]
+    config = SensorStudy(
+        cases=('hls',), models=('statistics', 'aom_vitt'), seeds=2, folds=2, probes=('knn3',),
+        cache_dir=str(tmp_path / 'cache'),
+    )  # fmt: skip
+    cases, results, failures, count = run_sensors(config, tmp_path)
+    assert failures == []
+    by = {(r.model, r.trained, r.tested, r.index): r.scores for r in results}
+    assert min(by['statistics', 'S30', 'L30', 'counterpart']) == 1.0
+    assert ('statistics', 'S30', 'L30', 'fractional') not in by  # it knows no index
+    ways = [key[1:] for key in by if key[0].startswith('aom')]
+    assert ways == [
+        ('S30', 'S30', 'counterpart'), ('S30', 'L30', 'counterpart'), ('L30', 'L30', 'counterpart'),
+        ('S30', 'L30', 'fractional'), ('L30', 'L30', 'fractional'),
+    ]  # fmt: skip
+    assert all(len(scores) == 2 for scores in by.values())
+    text = sensors_report(config, cases, results, failures, count, 'this').markdown()
+    assert '| statistics | S30 | L30 | counterpart | 100.0 ± 0.0 |' in text
+    again = run_sensors(config, tmp_path)
+    assert '0 passes' in again[3]
+    assert again[1] == results
+
+
+def test_places_are_never_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = case(tmp_path, 1)
+    seen = []
+    real = sensors.fit_probe
+
+    def fit(x: Any, y: Any, division: Any, *rest: Any) -> Any:
+        seen.append(division)
+        return real(x, y, division, *rest)
+
+    monkeypatch.setattr(sensors, 'fit_probe', fit)
+    monkeypatch.setitem(CASES, 'hls', lambda root, every: own)  # type: ignore[index]
+    config = SensorStudy(
+        cases=('hls',), models=('statistics',), seeds=1, folds=3, probes=('knn3',),
+        cache_dir=str(tmp_path / 'cache'),
+    )  # fmt: skip
+    run_sensors(config, tmp_path)
+    assert len(seen) == 9
+    for division in seen:
+        assert not set(own.groups[division.train]) & set(own.groups[division.test])
+
+
+@pytest.mark.slow
+def test_shipped_cases() -> None:
+    for name in ('landsat-like', 'levels'):
+        own = CASES[name](Path('unused'), 1)
+        assert own.first.images.isfinite().all() and own.second.images.isfinite().all()
+        assert len(own.first.images) == len(own.second.images) == len(own.labels) > 100
+        assert len(np.unique(own.groups)) > 5
+        assert abs(float(own.first.images.mean())) < 1.5
+    assert replace(own, name='x').first is own.first
+
+
+@pytest.mark.parametrize('options', [{'cases': ('mars',)}, {'cases': ()}, {'folds': 0}])
+def test_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        SensorStudy(**options)

@@ -1,0 +1,1 @@
+"""Studies of bands, patch sizes, sensors, objectives and other models: rows, figures, reports."""

@@ -1,0 +1,83 @@
+"""The command ``torchgeo-aom study bands``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from .bands import IMPORTANCE, BandStudy, run_bands
+from .bands_report import bands_report
+from .cells import Cell
+from .cli import finish, pairs, said
+from .encoder import model_names
+from .options import add_common, common_values, say
+
+__all__ = ('main',)
+
+PROG = 'torchgeo-aom study bands'
+EPILOG = f"""\
+models: {', '.join(model_names())}
+importance: {', '.join(IMPORTANCE)}
+
+examples:
+  torchgeo-aom study bands --models statistics rcf aom_vitt dofa_small_patch16_224
+  torchgeo-aom study bands --dataset WorldCoverPatches --root DIR --every 4 --subsets 200
+  torchgeo-aom study bands --models aom_vitt --weights FILE --importance-models aom_vitt
+  torchgeo-aom study bands --config examples/studies/bands.yaml
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the study.
+
+    Args:
+        argv: arguments without the program's name.
+
+    Returns:
+        The exit code: 1 where a cell failed.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        PROG, description='Scores by bands: how many, which of them, and what if some are missing.',
+        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )  # fmt: skip
+    add = parser.add_argument
+    add_common(add)
+    add('--bands', nargs='+', metavar='SPEC', help='bands of the study (default: all of the data)')
+    add(
+        '--preset', action='append', metavar='NAME=[B1, B2]',
+        help='another set of bands by name; may be repeated',
+    )  # fmt: skip
+    add('--subsets', type=int, metavar='N', help='sets of each size at most (default: 3)')
+    add(
+        '--fill-subsets', type=int, metavar='N',
+        help='how many of each size are also filled with zeros and means (default: 0)',
+    )  # fmt: skip
+    add('--importance', nargs='*', metavar='HOW', help='default: all of them')
+    add('--importance-models', nargs='+', metavar='MODEL', help='default: statistics')
+    add('--orders', type=int, metavar='N', help='random orders for Shapley values (default: 8)')
+    add('--within', type=float, metavar='SHARE', help='as good as all bands (default: 0.01)')
+    add(
+        '--output', type=Path, default=Path('output/study_bands'), metavar='DIR',
+        help='folder of rows.csv and the report (default: %(default)s)',
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    values, folder = common_values(options, BandStudy)
+    if 'preset' in values:
+        values['presets'] = pairs(values.pop('preset'), '--preset')
+    start = time.monotonic()
+    outcome = run_bands(BandStudy(**values), folder, say)
+    report = bands_report(outcome, said(arguments, 'bands'))
+    results = [
+        {
+            'dataset': outcome.config.dataset, 'bands': subset.name, 'run': '', 'model': model,
+            'scores': scores[Cell(subset.columns)],
+        }
+        for model, scores in (outcome.scores if outcome.probes else {}).items()
+        for subset in outcome.subsets
+        if subset.kind in ('all', 'preset') and Cell(subset.columns) in scores
+    ]  # fmt: skip
+    return finish(report, folder, start, len(outcome.failures), results)

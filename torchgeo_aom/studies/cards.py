@@ -1,0 +1,108 @@
+"""The command ``torchgeo-aom study cards``: what the paper says and we got, table by table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from .cli import finish, output_folder, said
+from .report import Report
+from .results import Result, read_results
+
+__all__ = ('cards_report', 'main', 'paper_cards')
+
+PROG = 'torchgeo-aom study cards'
+EPILOG = """\
+examples:
+  torchgeo-aom study cards
+  torchgeo-aom study cards --results output/study_bands output/probe output/segment
+"""
+MISSING = 'not measured'
+
+
+def paper_cards() -> list[dict[str, Any]]:
+    """What the paper prints, table by table, with the commands that measure the same."""
+    text = (files('torchgeo_aom') / 'studies' / 'paper.toml').read_text(encoding='utf-8')
+    cards: list[dict[str, Any]] = tomllib.loads(text)['cards']
+    return cards
+
+
+def _ours(line: dict[str, Any], results: Sequence[Result]) -> str:
+    fitting = [
+        result
+        for result in results
+        if result.dataset == line.get('dataset')
+        and line.get('bands', result.bands) == result.bands
+        and line.get('run', '') == result.run
+        and result.model.startswith('aom_')
+    ]
+    return '; '.join(map(str, fitting)) or MISSING
+
+
+def cards_report(results: Sequence[Result], command: str) -> Report:
+    """Make the cards.
+
+    Args:
+        results: what was measured.
+        command: what made them.
+
+    Returns:
+        The report.
+    """
+    report = Report('Reproduction cards')
+    report.text(
+        'For each table and figure of the paper (arXiv 2512.17224): the command, the values that '
+        'it prints for AOM and for the best other model, ours, and where the protocols differ. '
+        'Values are percent; after ± is the standard deviation over seeds. A model that says '
+        '"random" has no trained weights.'
+    )
+    report.text(f'Made by: {command}')
+    for card in paper_cards():
+        report.heading(f'{card["name"]}: {card["title"]}')
+        for text in card['commands']:
+            report.text(f'Command: {text}')
+        rows = [
+            (line['what'], f'{line["aom"]:g}', line['second'], _ours(line, results))
+            for line in card['paper']
+        ]
+        if rows:
+            report.table(('What', 'Paper, AOM', 'Paper, best other', 'Ours'), rows)
+        else:
+            report.text('The paper prints no values.')
+        report.text(f'Seeds: {card["seeds"]}. Deviations: {card["deviations"]}')
+    return report
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the cards.
+
+    Args:
+        argv: arguments without the program's name.
+
+    Returns:
+        The exit code.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        PROG, description='What the paper says and we got, table by table.', epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument(
+        '--results', nargs='*', type=Path, default=[], metavar='DIR',
+        help='folders that probe, segment and study wrote',
+    )  # fmt: skip
+    parser.add_argument(
+        '--output', type=Path, default=Path('output/study_cards'), metavar='DIR',
+        help='folder of the cards (default: %(default)s)',
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    folder = output_folder(options.output)
+    start = time.monotonic()
+    report = cards_report(read_results(options.results), said(arguments, 'cards'))
+    return finish(report, folder, start, 0)

@@ -1,0 +1,62 @@
+"""What a model costs: time and memory of a batch, as measured on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ('measure_cost', 'peak_memory')
+
+MIB = 1 << 20
+
+
+def measure_cost(run: Callable[[], Any], images: int, repeats: int = 3) -> tuple[float, float]:
+    """Time and memory of a pass over a batch.
+
+    Args:
+        run: the pass.
+        images: images of the batch.
+        repeats: timed passes, after one that warms up and measures memory.
+
+    Returns:
+        Milliseconds an image of the fastest pass, and MiB that the pass needs at its peak beyond
+        what was there before; NaN where the system does not tell.
+    """
+    memory = peak_memory(run)
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return 1000 * min(seconds) / images, memory
+
+
+def peak_memory(run: Callable[[], Any]) -> float:
+    """Memory that a pass needs at its peak beyond what was there before, in MiB; NaN if unknown."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    try:
+        Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
+        before = _status('VmRSS')
+    except OSError:  # not Linux
+        run()
+        return float('nan')
+    run()
+    return (_status('VmHWM') - before) / 1024
+
+
+def _status(name: str) -> int:
+    """A value of this process in KiB."""
+    for line in Path('/proc/self/status').read_text().splitlines():
+        if line.startswith(f'{name}:'):
+            return int(line.split()[1])
+    raise OSError(f'/proc/self/status has no {name}')

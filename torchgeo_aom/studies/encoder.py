@@ -1,0 +1,211 @@
+"""The small interface behind which every model of a study stands, and how each of them is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+from torchgeo.models import RCF
+
+from ..bands import Band
+from ..errors import ConfigError, suggest
+from ..layers.tokenizer import checked_patch_size
+from ..models.aom import AOM, SIZES
+from ..models.patch_rule import PRETRAINED, choose_patch_size, is_auto
+from ..models.weights import default_weights, load_backbone, read_source
+from ..tasks.baselines import band_statistics
+from ..tasks.feature_cache import module_digest
+from .peers import PEERS, Batch, build_peer
+
+__all__ = ('RANDOM', 'Encoder', 'build_encoder', 'check_models', 'model_names')
+
+#: what a row says of a model that nobody has trained
+RANDOM = 'random'
+FLOOR = ('statistics', 'rcf')
+RCF_FEATURES = 512
+RCF_VALUES = 1 << 26
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen model, seen as a function from images of some bands to features.
+
+    Attributes:
+        name: its name.
+        weights: name of its weights; ``'random'`` where nobody has trained it, ``'none'`` where
+            there is nothing to train.
+        given: how it is told which bands it sees.
+        takes_any: whether it takes some of the bands as they are; otherwise it fills the others
+            with zeros by itself.
+        fixed_size: whether features are as many with some bands as with all.
+        facts: all that features depend on besides images and bands.
+        function: features (B, D) of a batch.
+        per_band: whether features are some values of each band, (B, values * C), so that those of
+            some bands need not be computed again.
+    """
+
+    name: str
+    weights: str
+    given: str
+    takes_any: bool
+    fixed_size: bool
+    facts: bytes
+    function: Callable[[Batch], Tensor]
+    per_band: bool = False
+
+    @property
+    def seeded(self) -> bool:
+        """Whether another seed gives other features."""
+        return self.weights == RANDOM or self.name == 'rcf'
+
+    @property
+    def label(self) -> str:
+        """Name with weights, for tables and figures."""
+        return self.name if self.weights == 'none' else f'{self.name} ({self.weights})'
+
+
+def model_names() -> tuple[str, ...]:
+    """All models that a study knows."""
+    return (*FLOOR, *SIZES, *PEERS)
+
+
+def check_models(models: Sequence[str]) -> None:
+    """Refuse unknown models.
+
+    Args:
+        models: names, those of AOM perhaps with ``=WEIGHTS``.
+
+    Raises:
+        ConfigError: if a name is unknown or named twice, or weights are given to another model.
+    """
+    known = model_names()
+    for entry in models:
+        name, sign, _ = entry.partition('=')
+        if name not in known:
+            raise ConfigError(
+                f'unknown model {name!r}{suggest(name, known)}. A study knows {", ".join(known)}'
+            )
+        if sign and name not in SIZES:
+            raise ConfigError(
+                f'{entry!r}: only {", ".join(SIZES)} take weights of yours; for peers, load their '
+                "authors' weights with --peer-weights"
+            )
+    if not models or len(set(models)) < len(models):
+        raise ConfigError(f'name at least one model, each once, got {list(models)}')
+
+
+def build_encoder(
+    entry: str,
+    seed: int,
+    bands: Sequence[Band],
+    size: tuple[int, int],
+    *,
+    patch_size: int | str = 'auto',
+    weights: str | None = None,
+    peer_weights: bool = False,
+    peer_size: int | None = None,
+    device: str = 'cpu',
+) -> Encoder:
+    """Make a model.
+
+    Args:
+        entry: name, for an AOM perhaps with its weights: ``'aom_vitt=default'``.
+        seed: of random weights and kernels.
+        bands: all bands of the data.
+        size: height and width of the images in px.
+        patch_size: patch size of an AOM in px, or ``'auto'``.
+        weights: weights of an AOM that names none: a file, a registered name or ``'default'``.
+        peer_weights: whether peers load their authors' weights, which downloads them.
+        peer_size: height and width in px that peers see images in; their own where they load
+            weights, else about that of the images.
+        device: where to run it.
+
+    Returns:
+        The model, frozen.
+
+    Raises:
+        ConfigError: if the name is unknown.
+        CheckpointError: if weights cannot be read or do not fit.
+        DataError: if weights cannot be downloaded.
+    """
+    check_models([entry])
+    name, _, own = entry.partition('=')
+    if name == 'statistics':
+        return Encoder(
+            name, 'none', 'each by itself', True, False, b'statistics', _statistics, per_band=True
+        )
+    if name == 'rcf':
+        return _rcf(seed, device)
+    if name in SIZES:
+        return _aom(name, seed, bands, size, patch_size, own or weights, device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        peer = build_peer(name, size, peer_weights, peer_size)
+    module = peer.module.to(device).eval()
+    facts = module_digest(module) + f'{name} {peer.size}'.encode()
+    return Encoder(
+        name, peer.weights or RANDOM, peer.given, peer.takes_any, True, facts, peer.function
+    )
+
+
+def _statistics(batch: Batch) -> Tensor:
+    return torch.from_numpy(band_statistics(batch.images.cpu()))
+
+
+def _rcf(seed: int, device: str) -> Encoder:
+    def function(batch: Batch) -> Tensor:
+        channels, height, width = batch.images.shape[1:]
+        # TorchGeo takes the seed 0 for none at all.
+        model = RCF(channels, RCF_FEATURES, 3, seed=seed + 1).to(device)
+        few = max(RCF_VALUES // (RCF_FEATURES * height * width), 1)
+        return torch.cat([model(part) for part in batch.images.split(few)])
+
+    facts = f'rcf {RCF_FEATURES} {seed}'.encode()
+    return Encoder('rcf', 'none', 'kernels over all of them', True, False, facts, function)
+
+
+def _aom(
+    name: str,
+    seed: int,
+    bands: Sequence[Band],
+    size: tuple[int, int],
+    patch_size: int | str,
+    weights: str | None,
+    device: str,
+) -> Encoder:
+    source: Any = default_weights(name) if weights == 'default' else weights
+    if source is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model: AOM = timm.create_model(name, bands=list(bands))  # type: ignore[assignment]
+        facts: dict[str, Any] = {}
+        title = RANDOM
+    else:
+        model = load_backbone(source, name, bands=list(bands))
+        facts = read_source(source)[1]
+        title = _title(source)
+    patch = (
+        choose_patch_size(size, facts.get('patch_sizes') or PRETRAINED)
+        if is_auto(patch_size)
+        else checked_patch_size(patch_size)[0]  # type: ignore[arg-type]
+    )
+    model = model.to(device).eval()
+
+    def function(batch: Batch) -> Tensor:
+        tokens = model.forward_features(batch.images, bands=batch.bands, patch_size=patch)
+        return model.forward_head(tokens, pre_logits=True)
+
+    own = module_digest(model) + f'patch {patch}'.encode()
+    return Encoder(
+        name, title, f'by channel index, patches of {patch} px', True, True, own, function
+    )
+
+
+def _title(source: Any) -> str:
+    text = str(source)
+    return Path(text).name if Path(text).suffix else text

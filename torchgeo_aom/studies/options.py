@@ -1,0 +1,74 @@
+"""Options that the commands of several studies share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from .cli import output_folder, pairs, values_of
+
+__all__ = ('add_common', 'common_values', 'say')
+
+
+def say(text: str) -> None:
+    """Tell the user what is going on, apart from results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def add_common(add: Any, data: bool = True) -> None:
+    """Add the options that studies of frozen features share.
+
+    Args:
+        add: ``add_argument`` of a parser whose defaults are suppressed.
+        data: whether the study is of any data set.
+    """
+    add('--config', type=Path, metavar='FILE', help='YAML with these options; flags come after it')
+    if data:
+        add('--dataset', help='name in torchgeo_aom.datasets, import path, or EuroSAT200 (default)')
+        add('--root', help='folder of the data')
+        add(
+            '--dataset-arg', action='append', metavar='KEY=VALUE',
+            help='another argument of the data set; may be repeated',
+        )  # fmt: skip
+    add('--models', nargs='+', metavar='MODEL[=WEIGHTS]', help='default: statistics rcf aom_vitt')
+    add('--weights', metavar='FILE|NAME', help='of AOMs that name none: a file, a name, default')
+    add('--peer-weights', action='store_true', help="download and load the peers' own weights")
+    add('--peer-size', type=int, metavar='PX', help='image side that peers see')
+    add('--patch-size', metavar='PX', help="of AOMs, or 'auto' (default)")
+    add('--probes', nargs='+', metavar='PROBE', help='linear (default), knn5 ...')
+    add('--folds', type=int, help='folds of whole groups; 0 for the splits (default: 5)')
+    add('--seeds', type=int, help='number of seeds (default: 3)')
+    add('--normalization', help='catalogue (default) or statistics such as sentinel2:l2a')
+    add('--every', type=int, metavar='N', help='take only every n-th sample')
+    add('--batch-size', type=int, metavar='N', help='images a batch (default: 50)')
+    add('--device', help='cpu (default), cuda')
+    add('--cache-dir', metavar='DIR', help="folder of features (default: in the user's cache)")
+
+
+def common_values(options: argparse.Namespace, kind: type[Any]) -> tuple[dict[str, Any], Path]:
+    """Values of a study from the command line and its file.
+
+    Args:
+        options: what was parsed.
+        kind: dataclass of the study.
+
+    Returns:
+        Arguments of the dataclass, and the folder for results.
+
+    Raises:
+        ConfigError: if an option is unknown or cannot be used.
+    """
+    given = dict(vars(options))
+    config, output = given.pop('config', None), given.pop('output')
+    arguments = pairs(given.pop('dataset_arg', []), '--dataset-arg')
+    if 'root' in given and 'root' not in (field.name for field in fields(kind)):
+        arguments['root'] = given.pop('root')
+    if arguments:
+        given['dataset_args'] = arguments
+    patch = given.get('patch_size', '')
+    if patch.isdigit():
+        given['patch_size'] = int(patch)
+    return values_of(config, given, kind), output_folder(output)

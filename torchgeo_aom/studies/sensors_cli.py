@@ -1,0 +1,128 @@
+"""The command ``torchgeo-aom study sensors``, and its report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..plot import plot_scores
+from .cli import finish, output_folder, said
+from .options import add_common, common_values, say
+from .report import Report, points, spread_of
+from .sensor_cases import CASES, Case
+from .sensors import SensorResult, SensorStudy, run_sensors
+
+__all__ = ('main', 'sensors_report')
+
+PROG = 'torchgeo-aom study sensors'
+EPILOG = f"""\
+cases: {', '.join(CASES)}; hls needs --root
+
+examples:
+  torchgeo-aom study sensors --models statistics rcf aom_vitt
+  torchgeo-aom study sensors --cases hls --root DIR --every 4 --models statistics rcf aom_vitt
+"""
+
+
+def sensors_report(
+    config: SensorStudy,
+    cases: Sequence[Case],
+    results: Sequence[SensorResult],
+    failures: Sequence[tuple[str, str]],
+    count: str,
+    command: str,
+) -> Report:
+    """Make the report.
+
+    Args:
+        config: what was asked for.
+        cases: pairs of sensors.
+        results: what was measured.
+        failures: what failed, and why.
+        count: what was done.
+        command: what made it.
+
+    Returns:
+        The report.
+    """
+    report = Report('Across sensors')
+    report.text(
+        f'{config.probes[0]} probe of frozen features, {config.folds} folds of whole places, '
+        f'{config.seeds} seeds; accuracy in percent, ± is the standard deviation over seeds. '
+        'Training and test never share a place. "Counterpart": bands of the second sensor have the '
+        'channel index of the band of Sentinel-2 that corresponds to them. "Fractional": the index '
+        'of their own wavelength. Models whose features differ in number with the number of bands '
+        'cannot be tested on fewer.'
+    )
+    report.text(f'Made by: {command}')
+    report.text(f'Work: {count}.')
+    for k, case in enumerate(cases):
+        report.heading(case.name)
+        report.text(f'{case.about[0].upper()}{case.about[1:]}.')
+        own = [r for r in results if r.case == case.name]
+        rows = [
+            (r.model, r.trained, r.tested, r.index,
+             points(float(np.mean(r.scores)), spread_of(r.scores)))
+            for r in own
+        ]  # fmt: skip
+        report.table(('Model', 'Trained on', 'Tested on', 'Channel index', 'Accuracy'), rows)
+        ways = list(dict.fromkeys((r.trained, r.tested, r.index) for r in own))
+        by = {(r.model, (r.trained, r.tested, r.index)): r.scores for r in own}
+        series = {
+            model: [_point(by.get((model, way))) for way in ways]
+            for model in dict.fromkeys(r.model for r in own)
+        }
+        names = [f'{a} to {b}' + (f'\n{i}' if i == 'fractional' else '') for a, b, i in ways]
+        figure = plot_scores(
+            names, series, title=f'{case.name}: trained on one sensor, tested on another',
+            ylabel='accuracy (%)', note='bars: standard deviation over seeds',
+        )  # fmt: skip
+        report.figure(
+            f'sensors_{k}', figure, f'{case.name}: accuracy by sensor of training and test.'
+        )
+    if failures:
+        report.heading('Failed')
+        report.table(('What', 'Why'), failures)
+    return report
+
+
+def _point(scores: Sequence[float] | None) -> tuple[float, float]:
+    if scores is None:
+        return float('nan'), 0.0
+    return float(np.mean(scores)), float(np.nan_to_num(spread_of(scores)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the study.
+
+    Args:
+        argv: arguments without the program's name.
+
+    Returns:
+        The exit code: 1 where something failed.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        PROG, description='Train on one sensor, test on another.', epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS,
+    )  # fmt: skip
+    add = parser.add_argument
+    add_common(add, data=False)
+    add('--cases', nargs='+', metavar='CASE', help='default: landsat-like levels')
+    add('--root', help='folder of the HLS chips, for the case hls')
+    add(
+        '--output', type=Path, default=Path('output/study_sensors'), metavar='DIR',
+        help='folder of rows and the report (default: %(default)s)',
+    )  # fmt: skip
+    given, folder = common_values(parser.parse_args(arguments), SensorStudy)
+    config = SensorStudy(**given)
+    start = time.monotonic()
+    cases, results, failures, count = run_sensors(config, output_folder(folder), say)
+    command = said(arguments, 'sensors')
+    report = sensors_report(config, cases, results, failures, count, command)
+    return finish(report, folder, start, len(failures))
