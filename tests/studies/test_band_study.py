@@ -138,7 +138,7 @@ class TestStudy:
         outcome = study(bright, tmp_path, models=('aom_vitt',), weights=str(path), importance=())
         assert list(outcome.scores) == ['aom_vitt (mine.safetensors)']
         sets = len({s.columns for s in outcome.subsets})
-        assert f'; {sets + 4} passes' in outcome.count  # seeds are those of the folds only
+        assert f'; {sets + 2} passes' in outcome.count  # seeds are those of the folds only
         assert len(outcome.scores['aom_vitt (mine.safetensors)'][Cell(ALL)]) == 2
 
     @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_attention_is_that_of_the_block(model: torch.nn.Module) -> None:
     with torch.inference_mode():
         model.forward_features(image[None], patch_size=16)
     hooks[0].remove()
-    inside, out = seen[0]
+    inside, out = (value.clone() for value in seen[0])
     heads = block.attn.num_heads
     q, k, v = block.attn.qkv(inside).reshape(1, 16, 3, heads, -1).permute(2, 0, 3, 1, 4)
     full = (q @ k.transpose(-2, -1) * block.attn.scale).softmax(-1)

@@ -17,10 +17,10 @@ from torchgeo_aom.studies.sensors_cli import sensors_report
 
 
 def case(root: Path, every: int) -> Case:
-    """Thirty patches; half of them of each sensor; the second class is bright in the first band."""
+    """Thirty patches; half of them of each sensor; the second class is bright."""
     labels = np.arange(30) % 2
     images = torch.randn(30, 7, 16, 16, generator=torch.Generator().manual_seed(0))
-    images[:, 0] += 3 * torch.from_numpy(labels)[:, None, None]
+    images += 3 * torch.from_numpy(labels)[:, None, None, None]
     first = np.arange(30) // 2 % 2 == 0
     return Case(
         'two', 'a pair', Domain('S30', images, resolve_bands('hls_s30:common7'), first),

@@ -10,7 +10,7 @@ from pathlib import Path
 from .bands import IMPORTANCE, BandStudy, run_bands
 from .bands_report import bands_report
 from .cells import Cell
-from .cli import finish, pairs, said
+from .cli import finish, said
 from .encoder import model_names
 from .options import add_common, common_values, say
 
@@ -66,8 +66,6 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     options = parser.parse_args(arguments)
     values, folder = common_values(options, BandStudy)
-    if 'preset' in values:
-        values['presets'] = pairs(values.pop('preset'), '--preset')
     start = time.monotonic()
     outcome = run_bands(BandStudy(**values), folder, say)
     report = bands_report(outcome, said(arguments, 'bands'))

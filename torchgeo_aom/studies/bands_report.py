@@ -198,8 +198,14 @@ def _size_spread(outcome: Outcome, model: str, size: int) -> float:
         s.columns for s in outcome.subsets if s.kind in ('random', 'all') and len(s.columns) == size
     }
     scores = [outcome.scores[model].get(Cell(columns)) for columns in wanted]
-    known = [score for score in scores if score]
-    return spread_of(np.nanmean(known, axis=0).tolist()) if known else float('nan')
+    known = [score for score in scores if score and np.isfinite(score).all()]
+    return spread_of(np.mean(known, axis=0).tolist()) if known else float('nan')
+
+
+def _known_mean(values: Sequence[float]) -> float:
+    """Mean of what did not fail."""
+    known = [value for value in values if value == value]
+    return float(np.mean(known)) if known else float('nan')
 
 
 def _presets(report: Report, outcome: Outcome) -> None:
@@ -255,7 +261,7 @@ def _missing(report: Report, outcome: Outcome) -> None:
             for columns, score in means.items():
                 by_size.setdefault(len(columns), []).append(score)
             if len(by_size) > 1:
-                panels[model][way] = {k: float(np.nanmean(v)) for k, v in sorted(by_size.items())}
+                panels[model][way] = {k: _known_mean(v) for k, v in sorted(by_size.items())}
         names = [s for s in outcome.subsets if s.kind == 'preset']
         for subset in names:
             cells = []

@@ -113,8 +113,8 @@ class Runner:
         self.rows = self.store.rows()
         self.failures: list[tuple[str, str]] = []
         self._features: dict[tuple[bytes, tuple[int, ...], str], NDArray[np.float32]] = {}
-        self._fits: dict[tuple[str, int, str], list[Any]] = {}
-        self._chosen: dict[tuple[str, int, str], list[float]] = {}
+        self._fits: dict[tuple[bytes, int, str], list[Any]] = {}
+        self._chosen: dict[tuple[bytes, int, str], list[float]] = {}
 
     def divisions(self, seed: int) -> list[Division]:
         """What is trained and tested on with a seed."""
@@ -124,14 +124,15 @@ class Runner:
 
     def run_id(self, encoder: Encoder) -> str:
         """Hash of all that the rows of a model depend on and that is no column of them."""
+        groups = self.data.probe.groups
         facts = (
             __version__, self.data.digest, repr(self.data.probe.normalize), self.folds,
             self.data.probe.normalize.mean, self.data.probe.normalize.std,
             self.data.probe.splits.tolist(), list(self.strengths), self.reading.size,
+            None if groups is None else groups.tolist(),
         )  # fmt: skip
         digest = hashlib.sha256(repr(facts).encode())
-        digest.update(b'' if encoder.seeded else encoder.facts)
-        digest.update(encoder.given.encode())
+        digest.update(encoder.facts)
         return digest.hexdigest()[:12]
 
     def possible(self, encoder: Encoder, cell: Cell) -> bool:
@@ -234,7 +235,7 @@ class Runner:
     def _strengths(
         self, encoder: Encoder, seed: int, probe: str, divisions: Sequence[Division]
     ) -> list[float]:
-        key = (encoder.label, seed, probe)
+        key = (encoder.facts, seed, probe)
         if key not in self._chosen:
             every = tuple(range(len(self.data.bands)))
             x = self.features(encoder, every, 'none')
@@ -253,7 +254,7 @@ class Runner:
         chosen: Sequence[float],
     ) -> list[Callable[[NDArray[Any]], NDArray[Any]]]:
         """Probes trained with all bands."""
-        key = (encoder.label, seed, probe)
+        key = (encoder.facts, seed, probe)
         if key not in self._fits:
             every = tuple(range(len(self.data.bands)))
             x = self.features(encoder, every, 'none')

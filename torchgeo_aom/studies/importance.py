@@ -78,7 +78,7 @@ def forward(value: Value, count: int) -> list[tuple[int, float]]:
     while len(chosen) < count:
         rest = [k for k in range(count) if k not in chosen]
         scores = [_mean(value, tuple(sorted([*chosen, k]))) for k in rest]
-        best = int(np.argmax(scores))
+        best = int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))  # a failed one is not best
         chosen.append(rest[best])
         steps.append((rest[best], scores[best]))
     return steps
@@ -99,7 +99,7 @@ def backward(value: Value, count: int) -> list[tuple[int, float]]:
     while len(left) > 1:
         rests = [tuple(j for j in left if j != k) for k in left]
         scores = [_mean(value, rest) for rest in rests]
-        best = int(np.argmax(scores))
+        best = int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))  # a failed one is not best
         steps.append((left[best], scores[best]))
         left = rests[best]
     return steps

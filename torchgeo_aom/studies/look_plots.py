@@ -120,7 +120,7 @@ def plot_attention(
     figure = Figure(figsize=(13, 5.4), layout='constrained')
     figure.suptitle(title, x=0.01, ha='left')
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.35, 1, 1))
-    shown = left.imshow(100 * between, cmap='viridis', vmin=0)
+    shown = left.imshow(100 * between, cmap='viridis')
     left.set_xticks(range(len(bands)), bands, rotation=90, fontsize=8)
     left.set_yticks(range(len(bands)), bands, fontsize=8)
     left.set_xlabel('to band')
@@ -155,17 +155,13 @@ def plot_components(
     axes = figure.subplots()
     order = np.argsort(np.argsort(wavelengths))
     shown: Any = None
-    for k, name in enumerate(bands):
+    for k in range(len(bands)):
         shown = axes.scatter(
             components[:, k, 0], components[:, k, 1], s=8, alpha=0.5,
             c=np.full(len(components), order[k]), cmap='turbo', vmin=0, vmax=len(bands) - 1,
         )  # fmt: skip
-        x, y = np.median(components[:, k], axis=0)
-        axes.annotate(
-            name, (x, y), ha='center', va='center', fontsize=9, weight='bold',
-            bbox={'boxstyle': 'round,pad=0.15', 'facecolor': 'white', 'alpha': 0.8, 'lw': 0.3},
-        )  # fmt: skip
     bar = figure.colorbar(shown, ax=axes, label='band, by wavelength')
+    bar.solids.set_alpha(1)  # type: ignore[union-attr]
     bar.set_ticks(sorted(order.tolist()), labels=[bands[k] for k in np.argsort(wavelengths)])
     tidy(
         axes, title, f'first component ({100 * share[0]:.0f} % of the variance)',

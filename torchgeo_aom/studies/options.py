@@ -68,6 +68,8 @@ def common_values(options: argparse.Namespace, kind: type[Any]) -> tuple[dict[st
         arguments['root'] = given.pop('root')
     if arguments:
         given['dataset_args'] = arguments
+    if 'preset' in given:
+        given['presets'] = pairs(given.pop('preset'), '--preset')
     patch = given.get('patch_size', '')
     if patch.isdigit():
         given['patch_size'] = int(patch)

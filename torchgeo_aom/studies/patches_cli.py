@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from .cli import finish, output_folder, pairs, said
+from .cli import finish, said
 from .options import add_common, common_values, say
 from .patches import PatchStudy, run_patches
 from .patches_report import patches_report
@@ -52,9 +52,6 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     options = parser.parse_args(arguments)
     given, folder = common_values(options, PatchStudy)
-    folder = output_folder(folder)
-    if 'preset' in given:
-        given['presets'] = pairs(given.pop('preset'), '--preset')
     config = PatchStudy(**given)
     start = time.monotonic()
     found, failures, count = run_patches(config, folder, say)

@@ -162,8 +162,8 @@ class _Work:
         self, case: Case, encoder: Encoder, seed: int, index: str, trained: Domain, tested: Domain
     ) -> float:
         facts = (
-            __version__, self.config.folds, self.config.probes[0], encoder.given,
-            '' if encoder.seeded else encoder.facts.hex(),
+            __version__, self.config.folds, self.config.probes[0], encoder.facts.hex(),
+            case.labels.tolist(), case.groups.tolist(),
             [(d.bands, self._data(case, d).digest) for d in (trained, tested)],
         )  # fmt: skip
         run = hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

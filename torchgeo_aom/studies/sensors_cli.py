@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..plot import plot_scores
-from .cli import finish, output_folder, said
+from .cli import finish, said
 from .options import add_common, common_values, say
 from .report import Report, points, spread_of
 from .sensor_cases import CASES, Case
@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
     given, folder = common_values(parser.parse_args(arguments), SensorStudy)
     config = SensorStudy(**given)
     start = time.monotonic()
-    cases, results, failures, count = run_sensors(config, output_folder(folder), say)
+    cases, results, failures, count = run_sensors(config, folder, say)
     command = said(arguments, 'sensors')
     report = sensors_report(config, cases, results, failures, count, command)
     return finish(report, folder, start, len(failures))
