@@ -63,7 +63,7 @@ def read_safe(path: Path, declared: Declared, notes: list[str]) -> tuple[list[La
     found = [match for name in names if (match := _METADATA.search(name))]
     if len(found) != 1:
         raise DataError(f'{path} has {len(found)} MTD_MSIL*.xml, so it is not one product')
-    level = found[0][2].lower()
+    level = f'l{found[0][2].lower()}'
     root = _parse(_read(path, found[0].string), found[0].string)
     scale, offsets = _radiometry(root, level, found[0].string)
     sensor = get_sensor('sentinel2')
@@ -141,8 +141,8 @@ def _parse(data: bytes, name: str) -> ElementTree.Element:
 
 def _radiometry(root: ElementTree.Element, level: str, name: str) -> tuple[float, dict[int, float]]:
     """Quantification value, and the offset that is added to numbers before dividing by it."""
-    tag = 'QUANTIFICATION_VALUE' if level == '1c' else 'BOA_QUANTIFICATION_VALUE'
-    add = 'RADIO_ADD_OFFSET' if level == '1c' else 'BOA_ADD_OFFSET'
+    tag = 'QUANTIFICATION_VALUE' if level == 'l1c' else 'BOA_QUANTIFICATION_VALUE'
+    add = 'RADIO_ADD_OFFSET' if level == 'l1c' else 'BOA_ADD_OFFSET'
     try:
         scale = float(root.findtext(f'.//{tag}') or 'missing')
         offsets = {

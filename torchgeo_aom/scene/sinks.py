@@ -212,7 +212,10 @@ class EmbeddingSink(Sink):
         return rows[np.isfinite(rows[:, 0])].astype(np.float32)
 
     def _turned(self, rows: Floats) -> Floats:
-        return rows if self._axes is None else (rows - self._mean) @ self._axes
+        if self._axes is None:
+            return rows
+        turned: Floats = ((rows - self._mean) @ self._axes).astype(np.float32)
+        return turned
 
     def _find_axes(self, store: Store, plan: Plan) -> None:
         count, total = 0, np.zeros(self.dimensions)
