@@ -227,3 +227,39 @@ class TestPredict:
         (tmp_path / 'bad.ckpt').write_bytes(b'no')
         with pytest.raises(CheckpointError):
             predict_scene(scene_of(path), tmp_path / 'm.tif', weights=tmp_path / 'bad.ckpt')
+
+
+class TestPosition:
+    def test_what_repeats_with_windows_is_removed(self, tmp_path: Path, weights: Path) -> None:
+        """Noise alike everywhere: what is left of positions is chance."""
+        noise = np.random.default_rng(0).integers(500, 2500, (4, 200, 200)).astype('uint16')
+        path = write(tmp_path / 'noise.tif', noise)
+        found = {}
+        for position in ('keep', 'remove'):
+            out = tmp_path / f'{position}.tif'
+            options = RunOptions(chip=40, overlap=0, progress=False)
+            result = embed_scene(
+                scene_of(path), out, weights=weights, patch_size=8, dtype='float32',
+                position=position, options=options,
+            )  # fmt: skip
+            assert result.tags['AOM_POSITION'] == {'keep': 'kept', 'remove': 'removed'}[position]
+            cells = read(out).reshape(24, 5, 5, 5, 5)
+            cells = cells - cells.mean((1, 2, 3, 4), keepdims=True)
+            at = cells.mean((1, 3))
+            found[position] = (at**2).mean() / (cells**2).mean()
+        assert found['keep'] > 0.3
+        assert found['remove'] < 0.1
+
+    def test_few_windows_keep_theirs(self, path: Path, weights: Path, tmp_path: Path) -> None:
+        result = embed_scene(
+            scene_of(path), tmp_path / 'e.tif', weights=weights, patch_size=8,
+            options=RunOptions(chip=72, overlap=0, progress=False),
+        )  # fmt: skip
+        assert result.tags['AOM_POSITION'] == 'kept'
+
+    def test_wrong_word(self, path: Path, weights: Path, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match='remove, keep'):
+            embed_scene(
+                scene_of(path), tmp_path / 'e.tif', weights=weights, patch_size=8, position='x',
+                options=OPTIONS,
+            )  # fmt: skip

@@ -141,6 +141,10 @@ def _embed_options(verbs: Any) -> None:
     group.add_argument('--patch', default='auto', metavar='PX', help='default: by resolution')
     group.add_argument('--dtype', default='float16', help='float16, float32 or int8')
     group.add_argument('--components', type=int, metavar='K', help='main components instead')
+    group.add_argument(
+        '--position', choices=('remove', 'keep'), default='remove',
+        help='what says only where in its window a patch lies (default: %(default)s)',
+    )  # fmt: skip
     group.add_argument('--vectors', metavar='PARQUET', help='also write a vector for each window')
     _agree_options(parser)
     _run_options(parser)
@@ -250,6 +254,7 @@ def _embed(options: argparse.Namespace) -> int:
         statistics=options.statistics,
         dtype=options.dtype,
         components=options.components,
+        position=options.position,
         vectors=options.vectors,
         agree=options.agree,
         agree_sizes=options.agree_sizes,

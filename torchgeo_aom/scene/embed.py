@@ -19,7 +19,8 @@ from torchgeo_aom.transforms import Normalize
 from .layers import Scene
 from .open import open_scene
 from .pipeline import RunOptions
-from .run import CHIP, SceneResult, execute, plan_for, resized
+from .position import without_position
+from .run import CHIP, SceneResult, check_outputs, execute, plan_for, resized
 from .runner import Encoder, Runner, agreement, embedding, load_encoder
 from .sinks import EmbeddingSink, Sink, ValueSink
 from .vectors import VectorSink
@@ -44,6 +45,7 @@ def embed_scene(
     std: Sequence[float] | None = None,
     dtype: str = 'float16',
     components: int | None = None,
+    position: str = 'remove',
     vectors: str | Path | None = None,
     agree: str | Path | None = None,
     agree_sizes: Sequence[int] = (16, 32),
@@ -70,6 +72,8 @@ def embed_scene(
         std: standard deviation of each band, together with *mean*.
         dtype: ``'float16'``, ``'float32'``, or ``'int8'`` with a scale for each band.
         components: principal components to write instead of all dimensions.
+        position: ``'remove'`` what only says where in its window a patch lies, measured on windows
+            spread over the scene, or ``'keep'`` the encoder's output as it is.
         vectors: GeoParquet file to write, one vector a window.
         agree: GeoTIFF to write, how far embeddings of several patch sizes agree (cosine).
         agree_sizes: these patch sizes, px.
@@ -90,6 +94,8 @@ def embed_scene(
         source = open_scene(source, bands, sensor=sensor, product=product)
     scene = source
     normalize = scene.normalize(statistics, mean, std)
+    files = [Path(path) for path in (output, vectors, agree) if path is not None]
+    check_outputs(files, scene, options)
     encoder = load_encoder(weights, model, scene.bands)
     if not encoder.sha256:
         warnings.warn(
@@ -113,7 +119,8 @@ def embed_scene(
             wanted.append(VectorSink('vector', Path(vectors), runner.vectors, scene.name, size))
         return wanted
 
-    plan_for(scene, runner, options_cell)
+    plan = plan_for(scene, runner, options_cell)
+    runner = without_position(scene, runner, normalize, plan, options_cell, position)
     result = execute(scene, runner, normalize, sinks, options_cell, tags)
     if agree is None:
         return result

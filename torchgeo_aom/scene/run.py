@@ -19,7 +19,7 @@ from .reader import SceneReader
 from .runner import Runner
 from .sinks import Sink
 
-__all__ = ('SceneResult', 'execute', 'plan_for', 'resized')
+__all__ = ('SceneResult', 'check_outputs', 'execute', 'plan_for', 'resized')
 
 logger = logging.getLogger('torchgeo_aom.scene')
 CHIP = 256
@@ -92,6 +92,24 @@ def facts_of(scene: Scene, runner: Runner, plan: Plan, normalize: Normalize) -> 
     }
 
 
+def check_outputs(paths: Sequence[Path], scene: Scene, options: RunOptions) -> None:
+    """Refuse files that exist or are read, before anything is computed.
+
+    Args:
+        paths: files to write, the main one first.
+        scene: the scene.
+        options: whether files may be replaced.
+
+    Raises:
+        ConfigError: if a file exists, is the input, or cannot lie where it should.
+    """
+    for path in paths:
+        # A run that was stopped may have written some of its files already.
+        pattern = f'.{glob_escape(paths[0].name)}.*.parts'
+        again = options.overwrite or any(path.parent.glob(pattern))
+        check_output(path, scene.files, again)
+
+
 def execute(
     scene: Scene,
     runner: Runner,
@@ -119,11 +137,7 @@ def execute(
     """
     plan = plan_for(scene, runner, options)
     wanted = list(sinks(plan))
-    for sink in wanted:
-        # A run that was stopped may have written some of its files already.
-        pattern = f'.{glob_escape(wanted[0].path.name)}.*.parts'
-        again = options.overwrite or any(sink.path.parent.glob(pattern))
-        check_output(sink.path, scene.files, again)
+    check_outputs([sink.path for sink in wanted], scene, options)
     if len({sink.path.resolve() for sink in wanted}) < len(wanted):
         raise ConfigError('two results have the same file name: give each its own')
     facts = [
