@@ -107,7 +107,7 @@ def compare(rank: int, folder: str) -> None:
 @pytest.mark.skipif(sys.platform != 'linux', reason='the processes are forked')
 def test_two_processes_step_as_one(tmp_path: Path) -> None:
     """Each process holds half of the weights; loss and weights are those of one process."""
-    subprocess.run([sys.executable, __file__, str(tmp_path)], check=True, timeout=300)
+    subprocess.run([sys.executable, __file__, str(tmp_path)], check=True, timeout=1200)
     for rank in range(2):
         found = json.loads((tmp_path / f'rank{rank}.json').read_text())
         for dtype, bound in (('torch.float32', 1e-5), ('torch.float64', 1e-12)):
