@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from .runner import Runner
 
 __all__ = ('Trained', 'load_task', 'load_trained')
 
+_FAILURES = (RuntimeError, TypeError, KeyError, ValueError, OSError)
 Task = TypeVar('Task', bound=LightningModule)
 
 
@@ -136,7 +138,7 @@ def load_task(
         task = kind.load_from_checkpoint(path, map_location='cpu', weights_only=True, **given)
     except AOMError:
         raise
-    except (RuntimeError, TypeError, KeyError, ValueError, OSError) as error:
+    except (*_FAILURES, pickle.UnpicklingError) as error:
         raise CheckpointError(f'{path} is no checkpoint of {kind.__name__}: {error}') from error
     return task.eval().requires_grad_(False)
 

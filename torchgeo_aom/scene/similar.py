@@ -26,23 +26,32 @@ _SAME = ('AOM_WEIGHTS_SHA256', 'AOM_PATCH_SIZE')
 
 
 def similarities(
-    vectors: NDArray[np.float32], query: NDArray[np.float32], center: bool = True
+    vectors: NDArray[np.float32],
+    query: int,
+    scenes: Sequence[str] | None = None,
+    center: bool = True,
 ) -> NDArray[np.float32]:
     """Cosine similarity of vectors with one of them.
 
     Args:
         vectors: vectors (N, D).
-        query: the one vector (D,).
-        center: whether the mean of all vectors is taken away before; else what all have in common
-            makes all of them alike.
+        query: number of the one.
+        scenes: scene of each vector, where there are several.
+        center: whether the mean of each scene is taken away before; else what a scene has in common
+            (the season, the light, the sensor) makes all of its windows alike.
 
     Returns:
         Similarities (N,), from -1 to 1.
     """
-    mean = vectors.mean(0) if center else np.zeros_like(query)
-    rows, one = vectors - mean, query - mean
-    norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(one)
-    return (rows @ one / np.maximum(norms, 1e-12)).astype(np.float32)
+    rows = vectors.astype(np.float64)
+    if center:
+        groups = np.zeros(len(rows)) if scenes is None else np.asarray(scenes)
+        alone = rows.mean(0)
+        for group in np.unique(groups):
+            own = groups == group
+            rows[own] -= rows[own].mean(0) if own.sum() > 1 else alone
+    norms = np.linalg.norm(rows, axis=1)
+    return (rows @ rows[query] / np.maximum(norms * norms[query], 1e-12)).astype(np.float32)
 
 
 def similar_places(
@@ -87,7 +96,7 @@ def similar_places(
     frames, vectors = _joined(files, read)
     query = _window_at(frames[0], at, lonlat)
     everything = geopandas.GeoDataFrame(pandas.concat(frames, ignore_index=True))
-    everything['similarity'] = similarities(vectors, vectors[query], center)
+    everything['similarity'] = similarities(vectors, query, everything['scene'].tolist(), center)
     order = everything.sort_values('similarity', ascending=False, kind='stable').index
     best = [query, *[k for k in order if k != query]][: count + 1]
     found = everything.loc[best].reset_index(drop=True)
