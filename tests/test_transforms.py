@@ -235,7 +235,7 @@ def test_zero_and_constant_bands_stay_finite() -> None:
         (RGB, {'product': 'l1c'}, torch.rand(3, 8, 8)),
         (RGB, REFLECTANCE, dn(3, 8, 8)),
         (RGB, REFLECTANCE, dn(3, 8, 8, dtype=torch.float32)),
-        (RGB, {'product': 'l1c'}, dn(3, 8, 8).clamp(max=255).to(torch.uint8)),
+        (RGB, {'product': 'l1c'}, dn(3, 8, 8).int().clamp(max=255).to(torch.uint8)),
         (RGB, {'product': 'l2a'}, torch.randn(3, 8, 8)),
         ('rgb', {'unit': 'uint8'}, torch.rand(3, 8, 8)),
         ('rgb', {'unit': 'uint8'}, dn(3, 8, 8)),
@@ -268,6 +268,8 @@ def test_wrong_unit(bands: str, declared: dict[str, Any], image: Tensor) -> None
         ('rgb', {'unit': 'uint8'}, torch.rand(3, 8, 8) * 255),
         ('hls', {'product': 'v2'}, torch.full((6, 8, 8), -300, dtype=torch.int16)),
         ('landsat8', {'product': 'c2l2'}, dn(7, 8, 8)),
+        # resized with a filter that overshoots
+        ('rgb', {'unit': 'uint8'}, torch.tensor([-0.4, 100.0, 255.4])[:, None, None]),
     ],
 )
 def test_right_unit_is_quiet(bands: str, declared: dict[str, Any], image: Tensor) -> None:

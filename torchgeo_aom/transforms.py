@@ -234,7 +234,7 @@ class Normalize(nn.Module):
         low, high = (float(v) for v in torch.aminmax(value))
         product = self.product
         if product.unit == 'uint8':
-            least, most = 0.0, 255.0
+            least, most = -0.5, 255.5  # resized images go a little beyond 0 and 255
         else:
             least, most = ((p - product.offset) / product.scale for p in _PLAUSIBLE)
             if product.dtype is not None and product.dtype.startswith('uint'):
