@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +12,11 @@ import torch
 from torch import Tensor
 
 from torchgeo_aom.bands import Band, BandSpec, resolve_bands
-from torchgeo_aom.errors import BandError, ConfigError
-from torchgeo_aom.models.checkpoint import band_specs, file_sha256
+from torchgeo_aom.errors import BandError, CheckpointError, ConfigError
+from torchgeo_aom.models.checkpoint import band_specs, file_sha256, read_state_dict
 from torchgeo_aom.tasks.pretrain import PretrainTask
 from torchgeo_aom.transforms import Normalize
 
-from .checkpoints import load_task
 from .layers import Scene
 from .open import open_scene
 from .pipeline import Output, RunOptions
@@ -111,7 +111,7 @@ def load_completion(
         CheckpointError: if the checkpoint cannot be read or has no decoder.
         ConfigError: if there is no decoder of this patch size.
     """
-    task = load_task(checkpoint, PretrainTask)
+    task = _pretrained(Path(checkpoint))
     have = [_spec(band) for band in bands]
     wanted = [_spec(band) for band in missing]
     sizes = [int(size) for size in task.decoders]
@@ -132,6 +132,29 @@ def load_completion(
     facts = ('completion', size, target.mean, target.std, [b.label for b in missing])
     runner = Runner(task, run, tuple(bands), 1, len(missing), 0, tags, facts)
     return runner, file_sha256(checkpoint)
+
+
+def _pretrained(path: Path) -> PretrainTask:
+    """Encoder and decoders of a checkpoint, also of a task that extends pretraining."""
+    parameters, facts = read_state_dict(path)
+    if not any(key.startswith('decoders.') for key in parameters):
+        raise CheckpointError(
+            f'{path} has no decoders, so it cannot complete bands: give a checkpoint of '
+            f'PretrainTask, not an encoder or another task'
+        )
+    known = inspect.signature(PretrainTask).parameters
+    options = {key: value for key, value in facts.items() if key in known}
+    own = {
+        key: value
+        for key, value in parameters.items()
+        if key.partition('.')[0] in ('encoder', 'decoders', 'projectors')
+    }
+    try:
+        task = PretrainTask(**{**options, 'weights': None, 'compile': False})
+        task.load_state_dict(own)
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(f'{path} is no checkpoint of PretrainTask: {error}') from error
+    return task.eval().requires_grad_(False)
 
 
 def _spec(band: Band) -> Any:

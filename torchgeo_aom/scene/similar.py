@@ -140,13 +140,15 @@ def _window_at(frame: GeoDataFrame, at: tuple[float, float], lonlat: bool) -> in
             raise ConfigError('the first file has no coordinate system, so degrees mean nothing')
         points = points.to_crs(frame.crs)
     point = points.iloc[0]
-    inside = frame[frame.intersects(point)]
+    inside = np.flatnonzero(frame.intersects(point))
     if not len(inside):
         box = ', '.join(f'{value:.9g}' for value in frame.total_bounds)
         raise ConfigError(
             f'there is no window at {point.x:.9g}, {point.y:.9g}: the first file covers ({box})'
         )
-    return int(inside.geometry.centroid.distance(point).idxmin())
+    boxes = frame.bounds.to_numpy()[inside]
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return int(inside[np.linalg.norm(centers - (point.x, point.y), axis=1).argmin()])
 
 
 def plot_similar(everything: GeoDataFrame, found: GeoDataFrame, title: str) -> Figure:
