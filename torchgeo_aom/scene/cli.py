@@ -56,11 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger = logging.getLogger('torchgeo_aom.scene')
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter('%(message)s'))
-    logger.handlers = [handler]
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    with warnings.catch_warnings():
-        warnings.simplefilter('always', AOMWarning)
-        return int(options.run(options))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('always', AOMWarning)
+            return int(options.run(options))
+    finally:
+        logger.removeHandler(handler)
 
 
 def _verb(verbs: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
@@ -198,7 +201,10 @@ def _scene(options: argparse.Namespace) -> Any:
     from torchgeo_aom.bands import load_sensors
 
     from .open import open_scene
+    from .outputs import check_output
 
+    if options.quicklook:
+        check_output(options.quicklook, tuple(options.scene), options.overwrite)
     for path in options.sensors:
         load_sensors(path)
     nodata: Any = options.nodata
@@ -245,8 +251,9 @@ def _embed(options: argparse.Namespace) -> int:
         if not patch.isdigit():
             raise ConfigError(f"--patch is a number of px or 'auto', got {patch!r}")
         patch = int(patch)
+    scene = _scene(options)
     result = embed_scene(
-        _scene(options),
+        scene,
         options.output,
         weights=True if options.weights is None else options.weights,
         model=options.model,
@@ -260,14 +267,15 @@ def _embed(options: argparse.Namespace) -> int:
         agree_sizes=options.agree_sizes,
         options=_options(options),
     )
-    return _report(result, options)
+    return _report(scene, result, options)
 
 
 def _predict(options: argparse.Namespace) -> int:
     from .predict import predict_scene
 
+    scene = _scene(options)
     result = predict_scene(
-        _scene(options),
+        scene,
         options.output,
         weights=options.weights,
         patch_size=options.patch,
@@ -279,15 +287,16 @@ def _predict(options: argparse.Namespace) -> int:
         agree_sizes=options.agree_sizes,
         options=_options(options),
     )
-    return _report(result, options)
+    return _report(scene, result, options)
 
 
 def _complete(options: argparse.Namespace) -> int:
     from .complete import complete_scene
 
     missing = options.missing
+    scene = _scene(options)
     result = complete_scene(
-        _scene(options),
+        scene,
         options.output,
         missing[0] if len(missing) == 1 else missing,
         weights=options.weights,
@@ -296,7 +305,7 @@ def _complete(options: argparse.Namespace) -> int:
         sensor=options.sensor,
         options=_options(options),
     )
-    return _report(result, options)
+    return _report(scene, result, options)
 
 
 def _similar(options: argparse.Namespace) -> int:
@@ -320,11 +329,11 @@ def _similar(options: argparse.Namespace) -> int:
     return 0
 
 
-def _report(result: Any, options: argparse.Namespace) -> int:
+def _report(scene: Any, result: Any, options: argparse.Namespace) -> int:
     if options.quicklook and result.done:
         from .quicklook import save_quicklook
 
-        save_quicklook(_scene(options), options.output, options.quicklook)
+        save_quicklook(scene, options.output, options.quicklook)
     files = [str(path) for path in result.files]
     if options.json:
         facts = {
