@@ -82,6 +82,18 @@ def test_ucmerced_has_the_values_of_torchgeo(ucmerced: Path) -> None:
         UCMerced(ucmerced.parent)
 
 
+def test_ucmerced_white_stays_white(tmp_path: Path) -> None:
+    """Resizing leaves the range of the unit alone: 255.00002 was reported as no 8-bit value."""
+    root = true_files.ucmerced(tmp_path)
+    path = next(root.rglob('agricultural00.tif'))
+    white = np.full((3, 257, 258), 255, 'uint8')
+    true_files.write(path, white, photometric='RGB')
+    data = UCMerced(root)
+    index = [Path(file).name for file in data.files].index(path.name)
+    assert data[index]['image'].shape == (3, 256, 256) and data[index]['image'].max() == 255
+    data.normalize(strict=True)(data[index])
+
+
 def test_ucmerced_errors(tmp_path: Path) -> None:
     root = true_files.ucmerced(tmp_path)
     with pytest.raises(DataError, match='Dataset not found|is missing'):

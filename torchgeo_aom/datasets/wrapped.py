@@ -213,7 +213,7 @@ class UCMerced(BandDataset):
         if image.shape[1:] != (256, 256):
             image = F.interpolate(
                 image[None], (256, 256), mode='bilinear', align_corners=False, antialias=True
-            )[0]
+            )[0].clamp(0, 255)  # rounding makes white a little whiter
         return {'image': image, 'label': torch.tensor(self.labels[index])}
 
 
