@@ -16,6 +16,7 @@ from torchgeo_aom.studies import cells, encoder
 from torchgeo_aom.studies.bands import BandStudy, Outcome, run_bands
 from torchgeo_aom.studies.bands_report import bands_report
 from torchgeo_aom.studies.cells import Cell
+from torchgeo_aom.studies.cli import values_of
 
 ALL = (0, 1, 2, 3)
 
@@ -185,3 +186,8 @@ class TestCommand:
         assert '24 images' in (tmp_path / 'out' / 'report.md').read_text()
         config.write_text('modles: [statistics]\n')
         assert cli(argv) == 1
+
+    @pytest.mark.parametrize('name', ['bands', 'bands_quick', 'bands_hls'])
+    def test_examples(self, root: Path, name: str) -> None:
+        values = values_of(root / 'examples' / 'studies' / f'{name}.yaml', {}, BandStudy)
+        assert 'statistics' in BandStudy(**values).models
