@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from scene_tools import RGBN, UTM, pixels, scene_of, write
 
 from torchgeo_aom.errors import BandError, ConfigError, DataError, UnitError
@@ -191,6 +192,20 @@ class TestSentinel2:
             reflectance(scene), reflectance(open_scene(root, bands=['B04']))
         )
         assert scene.identity()
+
+    def test_jpeg_2000(self, tmp_path: Path) -> None:
+        """What ESA delivers, without loss."""
+        root = safe(tmp_path)
+        for file in root.rglob('*.tif'):
+            with rasterio.open(file) as source:
+                options = {'QUALITY': '100', 'REVERSIBLE': 'YES'}
+                rasterio.shutil.copy(
+                    source, file.with_suffix('.jp2'), driver='JP2OpenJPEG', **options
+                )
+            file.unlink()
+        scene = open_scene(root)
+        stored = pixels(1, 24, 24, 0)[0] * 1e-4 - 0.1
+        np.testing.assert_allclose(reflectance(scene)[1], stored, atol=1e-6)
 
     def test_contradictions(self, tmp_path: Path) -> None:
         root = safe(tmp_path)

@@ -87,7 +87,9 @@ def write_cog(
         'predictor': 'YES',
     }  # fmt: skip
     if half:  # the one form of half precision that all versions of GDAL know
-        plain['nbits'] = final['nbits'] = '16'
+        plain['nbits'], final['predictor'] = '16', 'NO'
+        if tuple(map(int, rasterio.__gdal_version__.split('.')[:2])) < (3, 11):
+            final['nbits'] = '16'  # later ones have a type of their own for it
     raw = part_of(path, '.raw.tif')
     written: list[tuple[Window, int]] = []
     try:
