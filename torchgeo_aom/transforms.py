@@ -231,15 +231,15 @@ class Normalize(nn.Module):
         """Compare the values' range with what the product can hold."""
         if value.numel() == 0:
             return
-        low, high = (float(v) for v in torch.aminmax(value))
-        product = self.product
+        (low, high), product = (float(v) for v in torch.aminmax(value)), self.product
         if product.unit == 'uint8':
-            least, most = -0.5, 255.5  # resized images go a little beyond 0 and 255
+            least, most = 0.0, 255.0
         else:
             least, most = ((p - product.offset) / product.scale for p in _PLAUSIBLE)
             if product.dtype is not None and product.dtype.startswith('uint'):
                 least = 0.0
-        wrong = low < least or high > most
+        slack = 0.5 if product.unit == 'uint8' else 0.0  # resized images go a little beyond
+        wrong = low < least - slack or high > most + slack
         # Reflectance where integers are stored: floats that stay at 0 to 2 (8-bit: 0 to 1).
         top = 1.0 if product.unit == 'uint8' else 2.0
         wrong |= product.unit != 'reflectance' and dtype.is_floating_point and 0 < high <= top

@@ -41,6 +41,7 @@ from torchgeo_aom.transforms import Normalize
 PATCH_SIZES = (8, 16, 24, 32, 48, 64)
 TILE = 56  # px of the places that L1C and L2A show: 16 tiles each
 SEEDS = 3
+WATER_STEPS = 100  # of 8 images
 METHODS = ('statistics', 'rcf', 'random')
 
 Result = dict[str, Any]
@@ -73,11 +74,11 @@ def accuracies(config: ProbeConfig, size: int | None) -> dict[str, dict[str, lis
     return found
 
 
-def probe_ucmerced(root: str, weights: str) -> Result:
+def probe_ucmerced(root: str, weights: str, seeds: int) -> Result:
     """UC Merced, RGB, 21 classes: tested on the fifth of it that `rules.ucmerced_split` names."""
     config = ProbeConfig(
         'UCMerced', {'root': root, 'split_rule': 'hash'}, {'RGB': None}, weights=[weights],
-        methods=METHODS, probes=['linear'], patch_size=16, rcf_features=1024, seeds=SEEDS,
+        methods=METHODS, probes=['linear'], patch_size=16, rcf_features=1024, seeds=seeds,
     )  # fmt: skip
     return accuracies(config, 128)
 
@@ -118,19 +119,23 @@ def segment_water(root: str, weights: str, out: Path) -> Result:
     folder = out / 'water'
     folder.mkdir(parents=True, exist_ok=True)
     protocol = Protocol(
-        'heldout.HeldOutWater', {'root': root}, 'aom_vitt', None, 16, steps=200,
+        'heldout.HeldOutWater', {'root': root}, 'aom_vitt', weights, 16, steps=WATER_STEPS,
         decoder_channels=64,
     )  # fmt: skip
     seeds = list(range(SEEDS))
+    names = {'upernet': 'weights', 'random': 'random', 'pixels': 'pixel regression'}
+    rows = run_segmentation(protocol, {'7 bands': None}, seeds, folder, list(names))
+    if failed := [row for row in rows if 'failed' in row]:
+        raise SystemExit(f'{len(failed)} runs failed: {failed[0]["failed"]}')
     found = {}
-    for name, source, method in (
-        ('weights', weights, 'upernet'), ('random', None, 'upernet'), ('pixels', None, 'pixels'),
-    ):  # fmt: skip
-        rows = run_segmentation(
-            replace(protocol, weights=source), {'7 bands': None}, seeds, folder, [method]
-        )
-        found[name] = summary([row['mean IoU'] for row in rows])
-    trained = [resnet_water(protocol.data(None), seed, protocol.steps or 200) for seed in seeds]
+    for method, name in names.items():
+        found[name] = summary([row['mean IoU'] for row in rows if row['method'] == method])
+    path = folder / 'resnet.json'
+    trained = json.loads(path.read_text()) if path.is_file() else []
+    for seed in seeds[len(trained) :]:
+        say(f'ResNet-18, seed {seed}')
+        trained.append(resnet_water(protocol.data(None), seed, WATER_STEPS))
+        path.write_text(json.dumps(trained))
     found['ResNet-18, trained end to end'] = summary(trained)
     return found
 
@@ -259,6 +264,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--hls', help='folder of the HLS water chips')
     parser.add_argument('--weights', default='AOMTiny_Weights.OPTICAL', help='name or file')
     parser.add_argument('--only', nargs='+', choices=TITLES, help='these measures')
+    parser.add_argument(
+        '--ucmerced-seeds', type=int, default=SEEDS, help='RCF takes 7 minutes a seed there'
+    )
     parser.add_argument('--out', type=Path, default=Path('runs/evaluate'))
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -274,7 +282,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         'levels': lambda: retrieve_levels(weights),
         'hls': (lambda: probe_hls(args.hls, weights)) if args.hls else None,
         'sensors': (lambda: retrieve_sensors(args.hls, weights)) if args.hls else None,
-        'ucmerced': (lambda: probe_ucmerced(args.ucmerced, weights)) if args.ucmerced else None,
+        'ucmerced': (lambda: probe_ucmerced(args.ucmerced, weights, args.ucmerced_seeds))
+        if args.ucmerced
+        else None,
         'patches': (lambda: patches_ucmerced(args.ucmerced, weights)) if args.ucmerced else None,
         'water': (lambda: segment_water(args.hls, weights, args.out)) if args.hls else None,
     }

@@ -325,8 +325,8 @@ class TestHub:
 
 
 def test_pretrained_without_weights_says_so() -> None:
-    with pytest.raises(torchgeo_aom.AOMError, match='aom_vitt'):
-        timm.create_model('aom_vitt', pretrained=True)
+    with pytest.raises(torchgeo_aom.AOMError, match='aom_vits'):
+        timm.create_model('aom_vits', pretrained=True)
 
 
 def test_arguments_of_other_callers() -> None:
