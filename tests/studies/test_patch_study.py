@@ -8,6 +8,7 @@ import pytest
 
 from torchgeo_aom.cli import main as cli
 from torchgeo_aom.errors import ConfigError
+from torchgeo_aom.studies import cost
 from torchgeo_aom.studies.cost import measure_cost
 from torchgeo_aom.studies.patches import PatchPoint, PatchStudy, best_points, run_patches
 
@@ -47,6 +48,22 @@ def test_cost() -> None:
     ms, mib = measure_cost(lambda: np.ones(30 << 20, dtype=np.uint8).sum(), 2, repeats=1)
     assert 0 < ms < 5000
     assert np.isnan(mib) or 20 < mib < 80
+
+
+def test_a_peak_that_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen in a container: the peak is always what is there now, and 0 MiB would look measured."""
+    cost._peak_is_told.cache_clear()
+    monkeypatch.setattr(cost, '_status', lambda name: 1000)
+    monkeypatch.setattr(cost, 'Path', lambda path: Nowhere())
+    assert np.isnan(cost.peak_memory(lambda: None))
+    cost._peak_is_told.cache_clear()
+
+
+class Nowhere:
+    """A file that takes everything."""
+
+    def write_text(self, text: str) -> None:
+        pass
 
 
 @pytest.mark.parametrize(
