@@ -6,32 +6,25 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchgeo_aom import catalogue
 from torchgeo_aom.bands import (
     Band,
     band_rows,
-    band_statistics,
     describe_bands,
-    get_product,
     get_sensor,
-    index_to_wavelength,
     list_presets,
     list_sensors,
-    load_sensors,
     resolve_bands,
     wavelength_to_index,
 )
-from torchgeo_aom.errors import BandError, ConfigError
-from torchgeo_aom.spectrum import COMMON_NAMES, SENTINEL2_BANDS, SENTINEL2_CENTRES_UM
+from torchgeo_aom.errors import BandError
+from torchgeo_aom.spectrum import COMMON_NAMES, SENTINEL2_BANDS
 
 INDICES = {
     'sentinel2': list(range(13)),
@@ -56,13 +49,6 @@ INDICES = {
     'rgb': [3, 2, 1],
     'rgbn': [3, 2, 1, 7],
 }
-
-
-@pytest.fixture
-def fresh_catalogue(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A catalogue of its own, so that sensors added by a test are gone afterwards."""
-    monkeypatch.setattr(catalogue, '_catalogue', None)
-    yield
 
 
 def indices(*args: object, **kwargs: object) -> list[float]:
@@ -325,31 +311,6 @@ def test_channel_count() -> None:
 
 
 @settings(deadline=None)
-@given(st.floats(0.40, 2.50))
-def test_wavelength_map_is_invertible(um: float) -> None:
-    back = index_to_wavelength(wavelength_to_index(um))
-    assert back == pytest.approx(um, abs=1e-8)
-
-
-@settings(deadline=None)
-@given(st.floats(0.40, 2.50), st.floats(0.40, 2.50))
-def test_wavelength_map_is_monotone(a: float, b: float) -> None:
-    if a < b:
-        assert wavelength_to_index(a) < wavelength_to_index(b)
-
-
-def test_wavelength_map_at_sentinel2_and_ends() -> None:
-    assert [wavelength_to_index(um) for um in SENTINEL2_CENTRES_UM] == list(range(13))
-    assert [index_to_wavelength(i) for i in range(13)] == list(SENTINEL2_CENTRES_UM)
-    assert wavelength_to_index(0.40) == pytest.approx(-0.043 / 0.047)
-    assert wavelength_to_index(2.50) == pytest.approx(12 + 0.31 / 0.58)
-    assert index_to_wavelength(13) is None and index_to_wavelength(-1) is None
-    for um in (0.39, 2.6, math.nan, -1.0, 865.0):
-        with pytest.raises(BandError, match='um'):
-            wavelength_to_index(um)
-
-
-@settings(deadline=None)
 @given(st.one_of(st.text(max_size=12), st.floats(), st.integers(), st.binary(max_size=3)))
 def test_anything_gives_bands_or_band_error(spec: object) -> None:
     try:
@@ -392,159 +353,6 @@ def test_band_rows_are_json() -> None:
     assert json.loads(json.dumps(rows)) == rows
     assert [row['channel'] for row in rows] == list(range(11))
     assert rows[4]['nearest_sentinel2'] == 'B8A' and rows[9]['nearest_sentinel2'] is None
-
-
-def test_catalogue_is_consistent() -> None:
-    for name in list_sensors():
-        sensor = get_sensor(name)
-        assert sensor.title and sensor.default_group in sensor.groups
-        for band in sensor.bands:
-            assert band.sensor == name and band.wavelength_um is not None
-            um = band.wavelength_um
-            if um <= 2.5 and band.index.is_integer():
-                # A counterpart is close to the band whose index it takes (MODIS B7: 60 nm).
-                center = index_to_wavelength(band.index)
-                assert center is not None and abs(um - center) < 0.061, band.label
-            if not band.index.is_integer():
-                assert band.index == pytest.approx(wavelength_to_index(um))
-        for table in sensor.statistics.values():
-            assert len(table.source) > 20
-            assert table.quantity in ('toa', 'surface', 'display')
-            assert all(-0.1 < m < 1 for m in table.mean.values())
-            assert all(0 < s < 1 for s in table.std.values())
-
-
-def test_products() -> None:
-    assert get_product('sentinel2:l2a_2022').offset == -0.1
-    assert get_product('l2a', 'sentinel2').scale == 1e-4
-    landsat = get_product('landsat8:c2l2')
-    assert (landsat.scale, landsat.offset) == (2.75e-5, -0.2)
-    assert get_product('uint8').scale == 1 / 255
-    assert get_product('reflectance', 'modis') == get_product('reflectance')
-    with pytest.raises(ConfigError, match="did you mean 'l2a'"):
-        get_product('sentinel2:l2aa')
-
-
-def test_products_state_fill_and_quantity() -> None:
-    found = {
-        f'{sensor}:{name}': (product.quantity, product.nodata, product.nodata_in)
-        for sensor in list_sensors()
-        for name, product in get_sensor(sensor).products.items()
-    }
-    assert found['sentinel2:l1c'] == found['sentinel2:eurosat'] == ('toa', 0, 'all')
-    assert found['sentinel2:l2a_2022'] == ('surface', 0, 'all')
-    assert found['landsat5:c2l2'] == found['landsat9:c2l2'] == ('surface', 0, 'each')
-    assert found['landsat8:c2l1'] == ('toa_uncorrected', 0, 'each')
-    assert found['hls:v2'] == found['hls_l30:v2'] == ('surface', -9999, 'each')
-    assert found['modis:mod09'] == ('surface', -28672, 'each')
-    assert all(quantity and nodata is not None for quantity, nodata, _ in found.values())
-    assert get_product('uint8').nodata is None and get_product('reflectance').nodata is None
-
-
-def test_statistics_follow_the_bands() -> None:
-    full = dict(zip(SENTINEL2_BANDS, band_statistics(resolve_bands('sentinel2'))[0], strict=True))
-    names = ['B12', 'B02', 'B8A']
-    mean, std = band_statistics(resolve_bands(names, 'sentinel2'))
-    assert list(mean) == [full[n] for n in names] and len(std) == 3
-
-
-def test_statistics_of_a_counterpart_only_on_request() -> None:
-    bands = resolve_bands(['modis:B1', 'modis:B5', 0.705])
-    with pytest.raises(ConfigError, match=r'modis:B1, modis:B5, 0\.705um'):
-        band_statistics(bands)
-    mean, _ = band_statistics(bands, 'sentinel2:l1c')
-    s2 = {b.name: b.mean for b in resolve_bands('sentinel2')}
-    assert mean[0] == s2['B04'] and mean[2] == s2['B05']
-    assert s2['B11'] < mean[1] < s2['B8A']  # not the dark absorption bands beside 1.24 um
-    with pytest.raises(ConfigError, match='landsat8:B10'):
-        band_statistics(resolve_bands('landsat8:B10'), 'sentinel2:l1c')
-    with pytest.raises(ConfigError, match='sentinel2:B10'):
-        band_statistics(resolve_bands('sentinel2'), 'sentinel2:l2a')
-
-
-MINE = """
-[sensors.mycam]
-title = "My camera"
-aliases = ["cam1"]
-bands = [
-  { name = "one", wavelength_um = 0.705, common_name = "rededge071", aliases = ["C1"] },
-  { name = "heat", wavelength_um = 9.5, index = 20, mean = 0.3, std = 0.1 },
-]
-groups = { vis = ["one"] }
-[sensors.mycam.products.raw]
-scale = 0.001
-unit = "dn"
-[presets]
-cam = "mycam:vis"
-"""
-
-
-@pytest.mark.usefixtures('fresh_catalogue')
-def test_load_sensors(tmp_path: Path) -> None:
-    path = tmp_path / 'mine.toml'
-    path.write_text(MINE)
-    assert load_sensors(path) == ('mycam',)
-    assert load_sensors(str(path)) == ('mycam',)  # twice is fine
-    assert indices('mycam') == [4.0, 20.0] and indices('cam') == [4.0]
-    assert resolve_bands('C1', sensor='cam1')[0].label == 'mycam:one'
-    assert get_product('mycam:raw').scale == 0.001
-    assert 'mycam:vis' in list_presets() and 'cam' in list_presets()
-    path.write_text(MINE.replace('0.705', '0.740'))
-    with pytest.raises(BandError, match='already defined in'):
-        load_sensors(path)
-    assert indices('mycam') == [4.0, 20.0]
-
-
-@pytest.mark.usefixtures('fresh_catalogue')
-def test_sensors_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / 'mine.toml'
-    path.write_text(MINE)
-    monkeypatch.setenv('TORCHGEO_AOM_SENSORS', str(path))
-    assert 'mycam' in list_sensors()
-
-
-@pytest.mark.usefixtures('fresh_catalogue')
-@pytest.mark.parametrize(
-    ('old', 'new', 'words'),
-    [
-        (MINE, 'not = [toml', 'not a valid TOML'),
-        (MINE, '', 'defines nothing'),
-        ('title =', 'titel =', "sensors.mycam.titel: unknown key; did you mean 'title'"),
-        ('[sensors.mycam]', '[sensors."My Cam"]', 'a-z, 0-9 and _'),
-        ('sensors.mycam', 'sensors.landsat8', 'already defined'),
-        ('aliases = ["cam1"]', 'aliases = ["s2"]', "already means 'sentinel2'"),
-        ('wavelength_um = 0.705', 'wavelength_nm = 705', 'wavelength_nm'),
-        ('wavelength_um = 0.705', 'wavelength_um = 705', 'bands[0]'),
-        ('wavelength_um = 9.5, index = 20', 'wavelength_um = 9.5', 'bands[1]'),
-        ('name = "heat"', 'name = "c1"', "'C1'"),
-        ('["one"]', '["two"]', "groups.vis: no band 'two'"),
-        ('["one"]', '["one", "one"]', 'only once'),
-        ('vis =', 'one =', 'also a band name'),
-        ('unit = "dn"', 'unit = "percent"', 'products.raw.unit'),
-        ('scale = 0.001', 'scale = "1"', 'products.raw.scale'),
-        ('scale = 0.001', 'quantity = "boa"', 'products.raw.quantity: must be one of toa'),
-        ('scale = 0.001', 'nodata = "0"', 'products.raw.nodata'),
-        ('scale = 0.001', 'nodata_in = "some"', 'products.raw.nodata_in'),
-        ('scale = 0.001', 'scale = -1', 'positive'),
-        ('"mycam:vis"', '"mycam:all2"', "there is no 'mycam:all2'"),
-        ('cam = "mycam:vis"', 'eurosat = "mycam:vis"', 'already defined'),
-    ],
-)
-def test_bad_sensor_file(tmp_path: Path, old: str, new: str, words: str) -> None:
-    path = tmp_path / 'mine.toml'
-    text = MINE.replace(old, new)
-    assert text != MINE
-    path.write_text(text)
-    before = list_sensors()
-    with pytest.raises(BandError) as info:
-        load_sensors(path)
-    assert 'mine.toml' in str(info.value) and words in str(info.value)
-    assert list_sensors() == before
-
-
-def test_missing_sensor_file(tmp_path: Path) -> None:
-    with pytest.raises(BandError, match='cannot be read'):
-        load_sensors(tmp_path / 'absent.toml')
 
 
 def test_bands_start_without_torch() -> None:

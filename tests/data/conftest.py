@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from loader_tools import FOLDERS
 from rasterio.transform import from_origin
 
 Writer = Callable[..., Path]
@@ -45,3 +46,21 @@ def write() -> Writer:
         return path
 
     return writer
+
+
+@pytest.fixture(scope='module')
+def chips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sensors of different channels and sizes."""
+    root = tmp_path_factory.mktemp('chips')
+    rng = np.random.default_rng(0)
+    for name, (count, shape) in FOLDERS.items():
+        (root / name).mkdir()
+        for k in range(count):
+            values = rng.integers(1, 250, shape).astype('uint16' if name == 's2' else 'uint8')
+            values = values * 10 if name == 's2' else values
+            facts = {'driver': 'GTiff', 'count': shape[0], 'height': shape[1], 'width': shape[2]}
+            transform = rasterio.Affine(10, 0, 0, 0, -10, 0)
+            path = root / name / f'{k:02}.tif'
+            with rasterio.open(path, 'w', dtype=values.dtype, transform=transform, **facts) as file:
+                file.write(values)
+    return root

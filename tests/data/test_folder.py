@@ -1,90 +1,20 @@
 """Sources and their readers: folders, images, data sets of TorchGeo."""
 
 import os
-import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
-import torch
+from loader_tools import RGB, source
 from rasterio.enums import ColorInterp
 
-from torchgeo_aom.bands import resolve_bands
-from torchgeo_aom.data.adapter import DatasetReader, open_reader
 from torchgeo_aom.data.folder import FolderDataset, list_files
-from torchgeo_aom.data.source import BadFiles, BadSampleError, Source, read_sources
-from torchgeo_aom.errors import AOMWarning, BandError, ConfigError, DataError, UnitError
+from torchgeo_aom.data.source import BadSampleError
+from torchgeo_aom.errors import AOMWarning, BandError, DataError, UnitError
 
 pytestmark = pytest.mark.filterwarnings('ignore::rasterio.errors.NotGeoreferencedWarning')
-
-RGB = ('B04', 'B03', 'B02')
-
-
-def source(path: Path, **facts: Any) -> Source:
-    if 'sensor' not in facts:
-        facts = {'sensor': 'sentinel2', 'bands': RGB, **facts}
-    if 'unit' not in facts:
-        facts = {'product': 'l2a', **facts}
-    return Source.parse({'path': str(path), **facts})
-
-
-class TestSource:
-    def test_is_parsed(self, tmp_path: Path) -> None:
-        found = source(tmp_path, size=64, weight=2)
-        assert found.name == tmp_path.name
-        assert [b.label for b in found.bands] == [f'sentinel2:{name}' for name in RGB]
-        assert (found.product.scale, found.size, found.weight) == (1e-4, (64, 64), 2)
-
-    @pytest.mark.parametrize(
-        ('facts', 'message'),
-        [
-            ({'wieght': 2}, "did you mean 'weight'"),
-            ({'dataset': 'EuroSAT200'}, 'either path= or dataset='),
-            ({'sensor': None, 'bands': None}, 'never guessed'),
-            ({'product': None}, 'product='),
-            ({'product': 'l2b'}, 'unknown product'),
-            ({'product': {'scale': 2}}, 'scale: ..., offset: ...'),
-            ({'product': {'scale': 0, 'offset': 0}}, 'scale: ..., offset: ...'),
-            ({'size': 0}, 'size'),
-            ({'size': [3, 4, 5]}, 'size'),
-            ({'weight': 0}, 'weight'),
-            ({'max_nodata': 1.5}, 'max_nodata'),
-            ({'nodata': 'zero'}, 'nodata'),
-            ({'args': {'root': 'x'}}, 'args'),
-            ({'path': 3}, 'folder'),
-            ({'name': ''}, 'name'),
-        ],
-    )
-    def test_refuses(self, tmp_path: Path, facts: dict[str, Any], message: str) -> None:
-        block = {'path': str(tmp_path), 'sensor': 'sentinel2', 'product': 'l2a', **facts}
-        with pytest.raises(ConfigError, match=message):
-            Source.parse(block)
-
-    def test_unknown_band(self, tmp_path: Path) -> None:
-        with pytest.raises(BandError, match='B8A'):
-            source(tmp_path, bands=['B8B'])
-
-    @pytest.mark.parametrize(
-        'bands', ['sentinel2', ['nir08', 0.5, 7], [{'name': 'own', 'wavelength_um': 0.61}]]
-    )
-    def test_specs_mean_the_same_bands(self, tmp_path: Path, bands: Any) -> None:
-        found = source(tmp_path, sensor=None, bands=bands, product={'scale': 1, 'offset': 0})
-        again = resolve_bands(found.specs)
-        assert [b.index for b in again] == [b.index for b in found.bands]
-        assert [b.sensor for b in again] == [b.sensor for b in found.bands]
-
-    def test_yaml(self, tmp_path: Path) -> None:
-        file = tmp_path / 'sources.yaml'
-        file.write_text('sources:\n  - {path: a, sensor: naip, unit: uint8}\n')
-        assert read_sources(file) == [{'path': 'a', 'sensor': 'naip', 'unit': 'uint8'}]
-        for text in ('sources: []', '- text', '- [', '3', '!!python/object:os.system {}'):
-            file.write_text(text)
-            with pytest.raises(ConfigError):
-                read_sources(file)
-        with pytest.raises(ConfigError, match=r'gone\.yaml'):
-            read_sources(tmp_path / 'gone.yaml')
 
 
 class TestListing:
@@ -297,96 +227,6 @@ class TestScale:
         assert FolderDataset(overruled).read(0).values.dtype == np.uint16
 
 
-class TestDamaged:
-    def good(self, folder: Path, write: Any, side: int = 12) -> FolderDataset:
-        for k in range(2):
-            write(folder / f'{k}.tif', k, shape=(3, side, side))
-        return FolderDataset(source(folder))
-
-    def refused(self, folder: Path, write: Any, name: str, content: bytes) -> None:
-        (folder / name).write_bytes(content)
-        reader = FolderDataset(source(folder))
-        index = [reader.path(i) for i in range(len(reader))].index(str(folder / name))
-        with pytest.raises(BadSampleError) as caught:
-            reader.read(index)
-        assert caught.value.name == str(folder / name)
-        assert caught.value.reason
-
-    def test_truncated_is_found_at_read(self, tmp_path: Path, write: Any) -> None:
-        path = write(tmp_path / 'x.tif', 1, shape=(3, 64, 64), compress='deflate')
-        content = path.read_bytes()
-        path.write_bytes(content[: len(content) // 2])
-        with rasterio.open(path) as file:  # opens, and fails only at read
-            assert file.count == 3
-        with pytest.raises(BadSampleError, match=r'x\.tif'):
-            FolderDataset(source(tmp_path)).read(0)
-
-    @pytest.mark.parametrize('name', ['2.tif', '2.png', '2.jpg'])
-    @pytest.mark.parametrize('content', [b'', b'II*\0', b'no image' * 20])
-    def test_no_image(self, tmp_path: Path, write: Any, name: str, content: bytes) -> None:
-        self.good(tmp_path, write)
-        self.refused(tmp_path, write, name, content)
-
-    @pytest.mark.parametrize(('name', 'driver'), [('2.png', 'PNG'), ('2.jpg', 'JPEG')])
-    def test_image_that_ends_early(
-        self, tmp_path: Path, write: Any, name: str, driver: str
-    ) -> None:
-        values = np.random.default_rng(0).integers(0, 255, (3, 64, 64), dtype=np.uint8)
-        content = write(tmp_path / name, values, driver=driver).read_bytes()
-        self.good(tmp_path, write, 64)
-        self.refused(tmp_path, write, name, content[: len(content) // 2])
-
-    def test_other_driver_in_disguise(self, tmp_path: Path, write: Any) -> None:
-        self.good(tmp_path, write)
-        text = (
-            '<VRTDataset rasterXSize="12" rasterYSize="12"><VRTRasterBand dataType="UInt16" '
-            f'band="1"><SimpleSource><SourceFilename>{tmp_path}/0.tif</SourceFilename>'
-            '</SimpleSource></VRTRasterBand></VRTDataset>'
-        )
-        self.refused(tmp_path, write, '2.tif', text.encode())
-
-    def test_channels_of_one_file(self, tmp_path: Path, write: Any) -> None:
-        self.good(tmp_path, write)
-        content = write(tmp_path / '2.tif', 1, shape=(2, 12, 12)).read_bytes()
-        self.refused(tmp_path, write, '2.tif', content)
-
-    def test_vanished(self, tmp_path: Path, write: Any) -> None:
-        reader = self.good(tmp_path, write)
-        (tmp_path / '1.tif').unlink()
-        with pytest.raises(BadSampleError, match=r'1\.tif'):
-            reader.read(1)
-
-    def test_all_damaged(self, tmp_path: Path) -> None:
-        (tmp_path / 'a.tif').write_bytes(b'nothing')
-        with pytest.raises(DataError, match=r'a\.tif'):
-            FolderDataset(source(tmp_path))
-
-    def test_huge_declaration(self, tmp_path: Path, write: Any) -> None:
-        """A small file that declares 60 GB is refused before anything is allocated."""
-        with rasterio.open(
-            tmp_path / 'a.tif', 'w', 'GTiff', 100_000, 100_000, 3, dtype='uint16', tiled=True,
-            blockxsize=16384, blockysize=16384, sparse_ok=True, bigtiff='YES',
-        ):  # fmt: skip
-            pass
-        reader = FolderDataset(source(tmp_path))
-        with pytest.raises(BadSampleError, match='size='):
-            reader.read(0)
-        assert reader.size == (100_000, 100_000)
-
-    def test_complex_pixels(self, tmp_path: Path, write: Any) -> None:
-        write(tmp_path / 'a.tif', np.ones((3, 4, 4), np.complex64))
-        with pytest.raises(BadSampleError, match='complex64'):
-            FolderDataset(source(tmp_path)).read(0)
-
-    def test_limit(self, caplog: pytest.LogCaptureFixture) -> None:
-        bad = BadFiles('s', 200, 0.01)
-        for name in ('a', 'a', 'b', 'a'):
-            bad.add(name, 'torn')
-        assert caplog.text.count('skipped a: torn') == 1
-        with pytest.raises(DataError, match=r'3 of 200.*1\.00%.*bad_limit'):
-            bad.add('c', 'torn')
-
-
 def test_fingerprint(tmp_path: Path, write: Any) -> None:
     write(tmp_path / 'a.tif', 1)
     write(tmp_path / 'b.tif', 2)
@@ -398,96 +238,3 @@ def test_fingerprint(tmp_path: Path, write: Any) -> None:
     assert changed != before
     (tmp_path / 'a.tif').rename(tmp_path / 'c.tif')
     assert FolderDataset(source(tmp_path)).fingerprint() != changed
-
-
-class Toy(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """What any TorchGeo data set looks like."""
-
-    bands = ('B02', 'B03', 'B04', 'B08')
-
-    def __init__(self, times: int = 1) -> None:
-        self.times = times
-
-    def __len__(self) -> int:
-        return 5
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        if index == 4:
-            raise FileNotFoundError('chip 4')
-        image = torch.arange(4.0 * self.times)[:, None, None].expand(-1, 6, 6).clone()
-        image[:, 0, 0] = torch.nan
-        return {'image': image + 100 * index + 1000 * random.randrange(1000)}
-
-
-class TestDatasets:
-    def declared(self, **facts: Any) -> Source:
-        return Source.parse(
-            {'dataset': 'Toy', 'sensor': 'sentinel2', 'bands': RGB, 'product': 'l2a', **facts}
-        )
-
-    def test_bands_by_name(self) -> None:
-        pixels = DatasetReader(self.declared(), Toy()).read(1)
-        assert (pixels.values[:, 1, 1] % 100).tolist() == [2, 1, 0]
-        assert pixels.valid is not None
-        assert np.argwhere(~pixels.valid[0]).tolist() == [[0, 0]]
-
-    def test_dates_are_drawn_by_the_seed(self) -> None:
-        reader = DatasetReader(self.declared(), Toy(times=3))
-        state = random.getstate()
-        first = [int(reader.read(0, seed=k).values[0, 1, 1]) for k in range(20)]
-        random.seed(8)
-        assert [int(reader.read(0, seed=k).values[0, 1, 1]) for k in range(20)] == first
-        assert {value % 100 for value in first} == {2, 6, 10}
-        random.setstate(state)
-        reader.read(0, seed=3)
-        assert random.getstate() == state
-
-    def test_damaged_sample(self) -> None:
-        reader = DatasetReader(self.declared(), Toy())
-        with pytest.raises(BadSampleError, match=r'Toy\[4\].*chip 4'):
-            reader.read(4)
-        assert len(reader.fingerprint()) == 64
-
-    def test_contradiction(self) -> None:
-        with pytest.raises(BandError, match='B11'):
-            DatasetReader(self.declared(bands=['B11']), Toy())
-
-    def test_unknown(self) -> None:
-        with pytest.raises(ConfigError, match="did you mean 'EuroSAT200'"):
-            open_reader(self.declared(dataset='EuroSAT20'))
-        with pytest.raises(ConfigError, match='nonsense'):
-            open_reader(self.declared(dataset='EuroSAT200', args={'nonsense': 1}))
-
-    def test_samples_of_the_package(self) -> None:
-        reader = open_reader(self.declared(dataset='EuroSAT200', product='l1c'))
-        assert (len(reader), reader.size) == (200, (64, 64))
-        assert reader.read(0).values.shape == (3, 64, 64)
-        assert reader.name(7) == 'EuroSAT200[7]'
-
-    def test_ssl4eo(self, tmp_path: Path, write: Any) -> None:
-        """TorchGeo's SSL4EOS12 draws its season from the global generator; here from the seed."""
-        names = [f'B{k}' for k in (1, 2, 3, 4, 5, 6, 7, 8)] + ['B8A', 'B9', 'B10', 'B11', 'B12']
-        for season in range(4):
-            folder = tmp_path / 's2c' / '0000000' / f'2020010{season + 1}T101010_x_T32TQM'
-            for k, name in enumerate(names):
-                values = np.full((1, 6, 6), 100 * season + k, np.uint16)
-                write(folder / f'{name}.tif', values)
-        declared = Source.parse(
-            {
-                'dataset': 'SSL4EOS12',
-                'args': {'root': str(tmp_path), 'split': 's2c'},
-                'bands': 'sentinel2:rgb',
-                'product': 'l1c',
-            }
-        )
-        reader = open_reader(declared)
-        seasons = {}
-        for seed in range(12):
-            values = reader.read(0, seed=seed).values
-            assert values.shape == (3, 264, 264)
-            assert (values[:, 0, 0] % 100).tolist() == [3, 2, 1]
-            seasons[seed] = int(values[0, 0, 0]) // 100
-        assert len(set(seasons.values())) > 1
-        assert int(reader.read(0, seed=5).values[0, 0, 0]) // 100 == seasons[5]
-        with pytest.raises(BadSampleError, match=r'SSL4EOS12\[1\]'):
-            reader.read(1)

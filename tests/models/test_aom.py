@@ -10,18 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from common import (
-    CHECKS,
-    RGB,
-    TINY,
-    Builder,
-    check_backbone,
-    close,
-    default_dtype,
-    differ,
-    image,
-    tiny,
-)
+from backbone_checks import CHECKS, check_backbone
+from common import RGB, TINY, Builder, close, default_dtype, differ, image, tiny
 from safetensors.torch import load_file
 
 from torchgeo_aom import AOM, collate_bands

@@ -10,56 +10,17 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from pretrain_tools import BANDS, tiny
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from torchgeo_aom.bands import resolve_bands
-from torchgeo_aom.data.samples import EuroSAT200
 from torchgeo_aom.errors import AOMWarning, BandError, ConfigError, DataError, InputError
 from torchgeo_aom.layers.masking import visible_count
 from torchgeo_aom.models.checkpoint import export_checkpoint
 from torchgeo_aom.models.weights import load_backbone
 from torchgeo_aom.tasks.pretrain import PretrainTask
-from torchgeo_aom.tasks.pretrain_metrics import (
-    CollapseAlarm,
-    embedding_std,
-    neighbor_mean,
-    rank_me,
-    reconstruction_figure,
-    scale_similarity,
-)
-from torchgeo_aom.tasks.schedule import decay_groups, scales_of_step, warmup_cosine
-from torchgeo_aom.transforms import Normalize
-
-BANDS = ['sentinel2:B02', 'sentinel2:B03', 'sentinel2:B04', 'sentinel2:B08']
-TINY: dict[str, Any] = {
-    'model': 'aom_vitt', 'patch_sizes': (8, 16), 'kernel_sizes': (8,), 'embed_dim': 32, 'depth': 2,
-    'num_heads': 2, 'decoder_width': 32, 'decoder_depth': 1, 'projector_dim': 16, 'batch_size': 4,
-}  # fmt: skip
-
-
-def tiny(**options: Any) -> PretrainTask:
-    torch.manual_seed(0)
-    return PretrainTask(**{**TINY, **options})
-
-
-@pytest.fixture(scope='module')
-def images() -> Tensor:
-    """Real chips of Sentinel-2, one of each of eight classes, cropped."""
-    dataset = EuroSAT200(BANDS)
-    chips = torch.stack([dataset[20 * k]['image'] for k in range(8)])
-    return Normalize(BANDS, product='sentinel2:l1c')(chips)[:, :, :32, :32]
-
-
-@pytest.fixture
-def batch(images: Tensor) -> dict[str, Any]:
-    return {
-        'image': images[:4].clone(),
-        'bands': BANDS,
-        'key': torch.arange(4),
-        'source': 'eurosat',
-        'step': 0,
-    }
+from torchgeo_aom.tasks.schedule import decay_groups
 
 
 def gradients(task: PretrainTask, batch: dict[str, Any], step: int = 0) -> dict[str, Tensor]:
@@ -232,76 +193,6 @@ class TestStep:
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         tiny(**options)
-
-
-class TestSchedule:
-    def test_warm_up_then_cosine(self) -> None:
-        factor = warmup_cosine(20, 220)
-        values = [factor(step) for step in range(220)]
-        assert values[0] == pytest.approx(1 / 20)
-        assert max(values) == values[19] == values[20] == 1
-        assert values[120] == pytest.approx(0.5)
-        assert 0 < values[-1] < 1e-3
-        assert warmup_cosine(0, 10)(0) == 1
-
-    def test_scales_take_turns(self) -> None:
-        sizes = (16, 24, 32, 48, 64)
-        assert scales_of_step(7, sizes, None, 0) == sizes
-        pairs = [scales_of_step(step, sizes, 2, 0) for step in range(20)]
-        assert len(set(pairs[:10])) == len(set(pairs[10:])) == 10  # each pair once in ten steps
-        assert pairs[:10] != pairs[10:]
-        assert pairs != [scales_of_step(step, sizes, 2, 1) for step in range(20)]
-
-    def test_what_is_not_decayed(self) -> None:
-        task = tiny()
-        names = {id(p): k for k, p in task.named_parameters()}
-        decayed, others = decay_groups(task, 0.05)
-        assert decayed['weight_decay'] == 0.05
-        assert others['weight_decay'] == 0
-        kept = {names[id(p)] for p in others['params']}
-        assert 'encoder.patch_embed.kernels.8.weight' in kept
-        assert 'decoders.8.mask_token' in kept
-        assert 'encoder.norm.weight' in kept
-        assert all(k.endswith('.weight') for k in (names[id(p)] for p in decayed['params']))
-        assert len(decayed['params']) + len(others['params']) == len(names)
-
-
-class TestMetrics:
-    def test_spread_and_rank(self) -> None:
-        constant = torch.ones(16, 8)
-        torch.manual_seed(0)
-        random = torch.randn(256, 8)
-        assert embedding_std(constant) < 1e-6
-        assert embedding_std(random) == pytest.approx(1, abs=0.05)
-        assert rank_me(constant) == pytest.approx(1, abs=1e-3)
-        assert rank_me(random) > 7.8
-        assert scale_similarity([random, random]) == pytest.approx(1)
-        assert abs(float(scale_similarity([random, random.flip(0)]))) < 0.1
-
-    def test_alarm(self) -> None:
-        alarm = CollapseAlarm(0.01, 3, 'stop')
-        for spread in (0.0, 0.0, 0.5, 0.0, 0.0):
-            alarm.update(spread, 0)
-        with pytest.raises(DataError, match='collapsed'):
-            alarm.update(0.0, 5)
-        with pytest.warns(AOMWarning, match='negatives'):
-            CollapseAlarm(0.01, 1, 'warn').update(0.0, 0)
-        with warnings.catch_warnings():
-            warnings.simplefilter('error')
-            CollapseAlarm(0.01, 1, 'off').update(0.0, 0)
-
-    def test_neighbor_mean(self) -> None:
-        image = torch.tensor([1.0, 2.0, 4.0])[None, :, None, None].expand(2, 3, 2, 2)
-        assert (neighbor_mean(image, [0, 5, 2], 3) == 3).all()
-        assert (neighbor_mean(image, [0, 5, 2], 7) == 2).all()
-
-    def test_figure(self, batch: dict[str, Any]) -> None:
-        predicted, masked = tiny().predict_masked(batch, 0, 8)
-        valid = torch.ones_like(masked[0])
-        valid[0] = False
-        figure = reconstruction_figure(batch['image'][0], predicted[0], masked[0], BANDS, valid)
-        assert len(figure.axes) == 4 * 4 + 1
-        figure.canvas.draw()
 
 
 class Keyed(torch.utils.data.Dataset[dict[str, Any]]):

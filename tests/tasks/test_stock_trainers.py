@@ -1,6 +1,6 @@
 """Unmodified TorchGeo tasks with AOM by name: what works, and what fails with which words.
 
-Ways round for what fails are in docs/frameworks.md; the tests of them are in test_bands_tasks.py.
+Ways round for what fails are in docs/frameworks.md; the tests of them are in test_bands_*.py.
 """
 
 from __future__ import annotations
