@@ -8,9 +8,10 @@ bands, random convolutional features (RCF), and the model with random weights. F
 kept in the folder, so a run that is stopped goes on. Afterwards ``table.md`` and ``results.json``
 hold all of them.
 
-The encoder sees images at the sizes that it was trained at: chips of 32 and 64 px are enlarged to
-64 and 128 px, UC Merced is brought from 256 to 128 px, all with patches of 16 px. Baselines see the
-images as they are.
+The encoder sees patches of 16 px. Chips of 32 and 64 px are enlarged to 64 and 128 px for it, the
+sizes that it was trained at; UC Merced stays as it is, at 256 px. Baselines see all images as they
+are. Features of an encoder are the mean of its last tokens, and in rows that say `pyramid` the
+richer ones of `--readout pyramid`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from resnet import resnet_water
 from torchgeo_aom.data.samples import SentinelPairs
 from torchgeo_aom.models.weights import load_backbone
 from torchgeo_aom.tasks.probe_run import ProbeConfig, run
+from torchgeo_aom.tasks.readout import READOUTS
 from torchgeo_aom.tasks.segment import Protocol, run_segmentation
 from torchgeo_aom.transforms import Normalize
 
@@ -55,6 +57,8 @@ def say(text: str) -> None:
 def accuracies(config: ProbeConfig, size: int | None) -> dict[str, dict[str, list[float]]]:
     """Accuracy in percent, by set of bands and method: mean and spread over seeds.
 
+    Encoders are read out in both ways.
+
     Args:
         config: what to probe.
         size: size at which the encoder sees images; baselines see them as they are.
@@ -63,14 +67,15 @@ def accuracies(config: ProbeConfig, size: int | None) -> dict[str, dict[str, lis
     encoders = [name for name in config.methods if name == 'random']
     parts = [
         replace(config, methods=plain, weights=()),
-        replace(config, methods=encoders, size=size),
+        *(replace(config, methods=encoders, size=size, readout=one) for one in READOUTS),
     ]
     found: dict[str, dict[str, list[float]]] = {}
     for part in parts:
         for row in run(part, say):
             name = 'weights' if row.method in config.weights else row.method
             scores = [100 * row.mean('accuracy'), 100 * row.spread('accuracy')]
-            found.setdefault(row.bands, {})[name] = [round(value, 2) for value in scores]
+            bands = row.bands if part.readout == 'mean' else f'{row.bands}, {part.readout}'
+            found.setdefault(bands, {})[name] = [round(value, 2) for value in scores]
     return found
 
 
@@ -80,7 +85,7 @@ def probe_ucmerced(root: str, weights: str, seeds: int) -> Result:
         'UCMerced', {'root': root, 'split_rule': 'hash'}, {'RGB': None}, weights=[weights],
         methods=METHODS, probes=['linear'], patch_size=16, rcf_features=1024, seeds=seeds,
     )  # fmt: skip
-    return accuracies(config, 128)
+    return accuracies(config, None)
 
 
 def probe_hls(root: str, weights: str) -> Result:
@@ -253,7 +258,7 @@ TITLES = {
     'water': 'HLS water, UPerNet on frozen encoder, mean IoU, 7 bands',
     'levels': 'L1C tile finds its L2A tile',
     'sensors': 'S30 chip finds an L30 chip of its place',
-    'patches': 'UC Merced, by patch size',
+    'patches': 'UC Merced at 128 px, by patch size',
 }
 
 

@@ -31,6 +31,7 @@ from .feature_cache import (
     store_arrays,
     user_cache,
 )
+from .readout import check_readout, read_out
 
 __all__ = ('Features', 'Reading', 'extract', 'extract_features', 'prefetched')
 
@@ -129,6 +130,7 @@ def extract_features(
     normalize: nn.Module | None = None,
     size: tuple[int, int] | None = None,
     num_workers: int = 0,
+    readout: str = 'mean',
 ) -> Features:
     """Run a frozen encoder over a data set, once.
 
@@ -149,16 +151,21 @@ def extract_features(
         normalize: transform of whole batches, where the samples hold stored values.
         size: height and width that normalized images are resized to.
         num_workers: processes that load; with 0, one thread does.
+        readout: what a feature is made of: ``'mean'``, or ``'pyramid'``, see :func:`.read_out`.
 
     Returns:
         Features and labels, in the order of the data set.
 
     Raises:
         BandError: if the bands do not fit the images.
+        ConfigError: if there is no such readout.
         InputError: if the data set is empty, or samples have no label.
         SizeError: if images differ in size, and none is given.
     """
+    check_readout(readout)
     facts = [f'{patch_size}'.encode(), module_digest(model)]
+    if readout != 'mean':
+        facts.append(readout.encode())
     if isinstance(bands, Tensor):
         facts.append(content(bands))
     elif bands is not None:
@@ -167,8 +174,7 @@ def extract_features(
     reading = Reading(normalize, size, batch_size, num_workers, device, cache, cache_dir, progress)
 
     def encode(image: Tensor) -> Tensor:
-        tokens = model.forward_features(image, bands=bands, patch_size=patch_size)
-        return model.forward_head(tokens, pre_logits=True)
+        return read_out(model, image, bands, patch_size, readout)
 
     mode = {module: module.training for module in model.modules()}
     model.eval()

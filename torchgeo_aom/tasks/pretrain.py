@@ -60,7 +60,7 @@ class PretrainTask(MaskedScales):
         scales_per_step: int | None = None,
         mask_ratio: float = 0.75,
         mask_kind: str = 'token',
-        negatives: str = 'none',
+        negatives: str = 'batch',
         recon_weight: float = 0.2,
         align_weight: float = 0.8,
         temperature: float = 0.5,
@@ -105,8 +105,8 @@ class PretrainTask(MaskedScales):
             scales_per_step: how many of them a step takes, in turns; all where not given.
             mask_ratio: share of the tokens that is masked.
             mask_kind: ``'token'``, ``'spatial'``, ``'channel'`` or ``'mixed'``.
-            negatives: ``'none'`` for Eq. 7 as printed, or ``'batch'`` for the other images of the
-                batch, on all devices, as negatives.
+            negatives: ``'batch'`` for the other images of the batch, on all devices, as negatives,
+                or ``'none'`` for Eq. 7 as printed, whose features were worse than untrained ones.
             recon_weight: lambda 1 of Eq. 8; 0 for no decoders.
             align_weight: lambda 2 of Eq. 8; 0 for no projection heads.
             temperature: tau of Eq. 7.

@@ -22,6 +22,7 @@ from ..errors import ConfigError, suggest
 from ..plot import plot_scores
 from . import feature_speed
 from .probe_run import METHODS, ProbeConfig, Row, run
+from .readout import READOUTS
 
 __all__ = ('config_from', 'draw', 'main', 'table')
 
@@ -215,6 +216,11 @@ def _parser() -> argparse.ArgumentParser:
     add('--patch-size', metavar='PX', help="patch size in px, or 'auto' (default)")
     add('--size', type=int, metavar='PX', help='resize images to this height and width')
     add('--gsd-m', type=float, metavar='M', help='ground sampling distance, for patch size auto')
+    add(
+        '--readout', choices=READOUTS,
+        help='feature of an image: mean of the last tokens (default), or pyramid: mean, deviation '
+        'and maximum over places of four blocks',
+    )  # fmt: skip
     add('--folds', type=int, help='cut everything into folds of whole groups (default: 0, splits)')
     add('--splits', nargs='+', metavar='NAME', help='default: train val test')
     add('--seeds', type=int, help='number of seeds (default: 3)')

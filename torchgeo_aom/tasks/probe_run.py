@@ -25,6 +25,7 @@ from .divisions import Division, fold_divisions, given_division, repeated_images
 from .features import Features, Reading, extract_features
 from .probe import ProbeResult, run_probe
 from .probe_data import ProbeData, open_data
+from .readout import check_readout
 from .rows import STOP
 
 __all__ = ('METHODS', 'ProbeConfig', 'Row', 'run')
@@ -48,6 +49,8 @@ class ProbeConfig:
         patch_size: patch size in px, or ``'auto'``.
         size: height and width that images are resized to; None to leave them.
         gsd_m: ground sampling distance in m, for ``patch_size='auto'``.
+        readout: what a feature of the model is made of: ``'mean'``, or ``'pyramid'``, see
+            :func:`.read_out`.
         folds: number of folds of whole groups; 0 for the splits of the data set.
         splits: names of these splits.
         seeds: number of seeds, each with other random weights, kernels and folds.
@@ -74,6 +77,7 @@ class ProbeConfig:
     patch_size: int | str = 'auto'
     size: int | None = None
     gsd_m: float | None = None
+    readout: str = 'mean'
     folds: int = 0
     splits: Sequence[str] = ('train', 'val', 'test')
     seeds: int = 3
@@ -92,6 +96,7 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         """Check what nothing further down checks."""
         check_name(self.model)
+        check_readout(self.readout)
         for method in self.methods:
             if method not in METHODS:
                 raise ConfigError(
@@ -316,6 +321,7 @@ def _features(
             model, data.dataset, data.bands, _patch(config, data, method), label=label,
             batch_size=config.batch_size, cache_dir=config.cache_dir, cache=config.cache,
             normalize=reading.normalize, size=reading.size, num_workers=config.num_workers,
+            readout=config.readout,
         )  # fmt: skip
     yield features, _divisions(config, data, features, seed)
 
