@@ -6,9 +6,9 @@ photographs of UC Merced where they are given. The first row of each seed is the
 training. Rows are written as they come; a run that is killed goes on where it was.
 
     python examples/weights/corpus.py --data DATA --out corpus
-    python examples/pretrain/objectives.py --hls DATA/hls_water
+    python examples/pretrain/objectives.py --hls DATA/hls_water --steps 600
 
-A row takes about a minute of one core. Three seeds: not measured yet.
+A row takes about two minutes of one core. What it gave: "Collapse" in docs/pretraining.md.
 """
 
 from __future__ import annotations
