@@ -20,6 +20,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+# The same examples each time, and none is too slow on a busy machine.
+settings.register_profile('torchgeo_aom', derandomize=True, deadline=None)
+settings.load_profile('torchgeo_aom')
 
 
 @pytest.fixture(autouse=True)

@@ -4,14 +4,18 @@ import ast
 import configparser
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+from pytest_socket import SocketConnectBlockedError
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'torchgeo_aom'
@@ -128,6 +132,23 @@ class TestTree:
         extras = project['optional-dependencies'].values()
         requirements = [*project['dependencies'], *(r for extra in extras for r in extra)]
         assert not [r for r in requirements if re.match(r'geobench\b', r)]
+
+
+class TestSuite:
+    """What the other tests rely on."""
+
+    def test_no_network(self) -> None:
+        with pytest.raises(SocketConnectBlockedError):
+            socket.create_connection(('192.0.2.1', 80), timeout=1)  # an address of nobody
+
+    def test_our_warnings_are_errors(self) -> None:
+        for module in ('torchgeo_aom', 'torchgeo_aom.scene.cog'):
+            with pytest.raises(DeprecationWarning):
+                warnings.warn_explicit('x', DeprecationWarning, 'x.py', 1, module=module)
+
+    def test_property_tests_repeat(self) -> None:
+        assert settings.default.derandomize
+        assert settings.default.deadline is None
 
 
 @pytest.fixture(scope='module')

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from torchgeo_aom.errors import ConfigError
 from torchgeo_aom.layers.masking import keep_ids, split_tokens, unshuffle, visible_count
@@ -47,6 +49,32 @@ def test_mask_depends_on_its_key_alone() -> None:
     assert not torch.equal(together[0], together[1])
     assert not torch.equal(alone, keep_ids(4, 9, 0.75, [11], seed=3, step=8))
     assert not torch.equal(alone, keep_ids(4, 9, 0.75, [11], seed=4, step=7))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(2, 20),
+    st.integers(2, 70),
+    st.floats(0.01, 0.99),
+    st.lists(st.integers(0, 2**40), min_size=1, max_size=4, unique=True),
+    st.integers(0, 2**31),
+    st.integers(0, 10**6),
+    st.sampled_from(['token', 'spatial', 'channel', 'mixed']),
+)
+def test_any_mask(
+    channels: int, places: int, ratio: float, keys: list[int], seed: int, step: int, kind: str
+) -> None:
+    """Whatever the image: as many tokens as the rule says, and samples do not know each other."""
+    total = channels * places
+    ids = keep_ids(channels, places, ratio, keys, seed, step, kind)
+    assert ids.shape[0] == len(keys)
+    assert 0 < ids.shape[1] < total
+    if kind == 'token':
+        assert ids.shape[1] == min(max(round(total * (1 - ratio)), 1), total - 1)
+    assert ((ids >= 0) & (ids < total)).all()
+    assert (ids.diff(dim=1) > 0).all()  # ascending, so none twice
+    assert torch.equal(ids.flip(0), keep_ids(channels, places, ratio, keys[::-1], seed, step, kind))
+    assert torch.equal(ids[:1], keep_ids(channels, places, ratio, keys[:1], seed, step, kind))
 
 
 def test_kinds_mask_places_and_bands() -> None:

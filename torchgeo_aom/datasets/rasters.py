@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from rasterio.windows import Window
 from torch import Tensor
 
 from ..bands import Band, Product
-from ..data.folder import _FAILURES, _GDAL, DRIVERS, FolderDataset
+from ..data.folder import _FAILURES, _GDAL, DRIVERS, MAX_VALUES, FolderDataset
 from ..data.source import Source, WindowOf
 from ..errors import ConfigError, DataError
 
@@ -147,6 +148,8 @@ def read_mask(path: str | os.PathLike[str], part: Part | None = None) -> NDArray
         with rasterio.Env(**_GDAL), _open(path) as file:
             if file.count != 1:
                 raise DataError(f'mask {path} has {file.count} bands: it must have one, of classes')
+            if part is None and file.height * file.width > MAX_VALUES:
+                raise DataError(f'mask {path} declares {file.height} x {file.width} px: too many')
             stored: NDArray[Any] = file.read(1, window=window)
     except _FAILURES as error:
         raise DataError(
@@ -197,7 +200,7 @@ def cell(path: str | os.PathLike[str], side_m: float) -> str:
             crs, (x, y) = file.crs, file.xy(file.height // 2, file.width // 2)
     except _FAILURES as error:
         raise DataError(f'{path} cannot be opened: {error}') from error
-    if crs is None or not crs.is_projected:
+    if crs is None or not crs.is_projected or not math.isfinite(x + y):
         raise DataError(
             f'{path} has no projected coordinate system, so its cell is not known: leave '
             f'group_cell_m= out, or give group_pattern= or a table with a group column'

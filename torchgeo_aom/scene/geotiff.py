@@ -18,7 +18,7 @@ from torchgeo_aom.errors import BandError, ConfigError, UnitError
 from torchgeo_aom.transforms import Normalize
 
 from .layers import Layer, match_bands
-from .raster import Rules, gdal, open_raster
+from .raster import Rules, gdal, opened
 
 __all__ = ('Declared', 'read_files')
 
@@ -69,7 +69,7 @@ def read_files(
     stored: set[tuple[float, float]] = set()
     with gdal():
         for number, path in enumerate(paths):
-            with open_raster(path, rules) as file:
+            with opened(path, rules) as file:
                 if len(paths) == 1:
                     found = _bands_of(file, path, declared)
                 else:

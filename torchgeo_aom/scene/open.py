@@ -13,7 +13,7 @@ from .geotiff import Declared, read_files
 from .landsat import apply_mtl, is_landsat, read_landsat
 from .layers import Layer, Scene
 from .place import Grid, finest, regrid
-from .raster import Rules, check_local, gdal, open_raster
+from .raster import Rules, check_local, gdal, opened
 from .sentinel2 import is_safe, read_safe
 from .stac import read_stac
 
@@ -107,7 +107,7 @@ def _placed(
     grids: dict[str, Grid] = {}
     with gdal():
         for path in dict.fromkeys(layer.path for layer in layers):
-            with open_raster(path, rules) as file:
+            with opened(path, rules) as file:
                 if not 1 <= max(x.channel for x in layers if x.path == path) <= file.count:
                     raise DataError(f'{path} has {file.count} bands, fewer than it should')
                 grids[path] = Grid.of(file, path)

@@ -36,6 +36,7 @@ class Grid:
 
         Raises:
             ConfigError: if it is placed by ground control points or rational polynomials only.
+            DataError: if its pixels have no size, or lie nowhere.
         """
         gcps, _ = file.gcps
         if file.transform.is_identity and (gcps or file.rpcs):
@@ -43,6 +44,11 @@ class Grid:
             raise ConfigError(
                 f'{path} is placed by {kind} only, so its pixels lie on no grid. Warp it first, '
                 f'for example with gdalwarp -t_srs EPSG:... {path} warped.tif'
+            )
+        if not all(map(math.isfinite, file.transform)) or file.transform.determinant == 0:
+            raise DataError(
+                f'{path} places its pixels by {tuple(file.transform)[:6]}, which is no grid: its '
+                f'header is damaged. Get it again, or write a correct geotransform'
             )
         return cls(file.height, file.width, file.transform, file.crs)
 
@@ -61,8 +67,8 @@ class Grid:
 
     @property
     def gsd_m(self) -> float | None:
-        """Meters a pixel, the mean of both directions; None without coordinate system."""
-        if self.crs is None:
+        """Meters a pixel, the mean of both directions; None where coordinates are no lengths."""
+        if self.crs is None or not (self.crs.is_geographic or self.crs.is_projected):
             return None
         area = abs(self.transform.determinant)
         if self.crs.is_geographic:

@@ -17,7 +17,7 @@ from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
 from torchgeo_aom.data.folder import _FAILURES, _GDAL
 from torchgeo_aom.errors import ConfigError, DataError
 
-__all__ = ('FAILURES', 'Rules', 'check_local', 'gdal', 'open_raster')
+__all__ = ('FAILURES', 'Rules', 'check_local', 'gdal', 'open_raster', 'opened')
 
 #: what reading and writing rasters may raise
 FAILURES = _FAILURES
@@ -112,6 +112,27 @@ def open_raster(path: str, rules: Rules) -> rasterio.DatasetReader:
             f'(gdal_translate -co TILED=YES), or allow more (max_block_mib=, --max-block-mib)'
         )
     return file
+
+
+@contextmanager
+def opened(path: str, rules: Rules) -> Iterator[rasterio.DatasetReader]:
+    """Open a raster for what its header says; damage of the header shows when it is asked.
+
+    Args:
+        path: see :func:`open_raster`.
+        rules: see :func:`open_raster`.
+
+    Raises:
+        ConfigError: see :func:`open_raster`.
+        DataError: if it cannot be opened, or its header is damaged.
+    """
+    try:
+        with open_raster(path, rules) as file:
+            yield file
+    except FAILURES as error:
+        raise DataError(
+            f'{path} has a damaged header ({error.__cause__ or error}): get it again'
+        ) from error
 
 
 def _opened(path: str, drivers: tuple[str, ...]) -> rasterio.DatasetReader:
