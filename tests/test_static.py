@@ -137,6 +137,7 @@ class TestTree:
 class TestSuite:
     """What the other tests rely on."""
 
+    @pytest.mark.filterwarnings('ignore:A test tried')
     def test_no_network(self) -> None:
         with pytest.raises(SocketConnectBlockedError):
             socket.create_connection(('192.0.2.1', 80), timeout=1)  # an address of nobody

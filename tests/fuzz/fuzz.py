@@ -5,9 +5,8 @@
     python tests/fuzz/fuzz.py rasters --only 137 --keep .
 
 File number N of a seed is always the same, so a finding can be read again (``--only``, with its
-traceback). Files are read in a process of their own, which is replaced when it crashes or hangs. With
-``--log``, a stopped run goes on where it was; findings are kept beside the log. The exit code is 1
-if anything was found.
+traceback). Files are read in a process of their own, which is replaced when it crashes or hangs.
+With ``--log``, a stopped run goes on where it was. The exit code is 1 if anything was found.
 """
 
 from __future__ import annotations
@@ -119,8 +118,8 @@ def read_all(kind: str, seed: int, first: int, count: int, timeout: float) -> It
         timeout: seconds for one file; three times as many for the start of a worker.
 
     Yields:
-        ``index, outcome, text, rss, seconds``; the outcome is one of ``read, refused, error, memory,
-        hang, crash``.
+        ``index, outcome, text, rss, seconds``; the outcome is ``read``, ``refused``,
+        ``error``, ``memory``, ``hang`` or ``crash``.
     """
     while first < count:
         here, there = os.pipe()

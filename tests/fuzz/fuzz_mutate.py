@@ -1,4 +1,4 @@
-"""Damages files: random bytes, extreme numbers, lost and doubled parts, and inside of containers."""
+"""Damages files: random bytes, extreme numbers, lost and doubled parts, inside containers too."""
 
 from __future__ import annotations
 
