@@ -18,6 +18,7 @@ from scene_tools import UTM, pixels, read, run, scene_of, write
 from torch import Tensor
 
 from torchgeo_aom.errors import ConfigError, DataError
+from torchgeo_aom.scene import outputs
 from torchgeo_aom.scene.outputs import Store
 from torchgeo_aom.scene.sinks import ClassSink, EmbeddingSink, ValueSink, class_colors
 
@@ -116,10 +117,13 @@ class TestStopped:
         assert not old.folder.exists()
         assert busy.folder.exists()
         assert new.folder.exists()
-        dead = tmp_path / '.o.tif.4194303.part.tif'
-        dead.write_text('')
+        dead = tmp_path / f'.o.tif.{outputs._HOST}-4194303.part.tif'
+        elsewhere = tmp_path / f'.o.tif.not{outputs._HOST}-4194303.part.tif'
+        for part in (dead, elsewhere):
+            part.write_text('')
         Store(tmp_path / 'o.tif', ['c'])
         assert not dead.exists()
+        assert elsewhere.exists()  # nobody knows whether its process lives
 
     def test_damaged_piece(self, tmp_path: Path) -> None:
         store = Store(tmp_path / 'o.tif', ['a'])

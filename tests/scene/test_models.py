@@ -1,7 +1,10 @@
 """Encoders and trained tasks over scenes, from Python and from the command line."""
 
 import json
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -15,9 +18,11 @@ from torchgeo_aom import tasks
 from torchgeo_aom.cli import main
 from torchgeo_aom.errors import AOMWarning, BandError, CheckpointError, ConfigError
 from torchgeo_aom.models.weights import load_backbone
-from torchgeo_aom.scene import RunOptions, embed_scene, predict_scene
+from torchgeo_aom.scene import RunOptions, SceneResult, embed_scene, predict_scene
 from torchgeo_aom.scene.reader import SceneReader
+from torchgeo_aom.scene.runner import agreement
 
+scene_embed = import_module('torchgeo_aom.scene.embed')
 OPTIONS = RunOptions(chip=32, overlap=8, progress=False)
 
 
@@ -95,6 +100,56 @@ class TestEmbed:
         assert (np.abs(values) <= 1 + 1e-6).all()
         assert values.std() > 0
         assert len(result.files) == 2
+
+    def test_stopped_in_the_agreement(
+        self, path: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The same command goes on, and does not compute the embedding again."""
+        out, agree = tmp_path / 'e.tif', tmp_path / 'a.tif'
+
+        def stopped(x: torch.Tensor) -> None:
+            raise KeyboardInterrupt
+
+        def embed(**more: Any) -> SceneResult:
+            return embed_scene(
+                scene_of(path), out, weights=weights, patch_size=8, agree=agree,
+                agree_sizes=[8, 16], options=OPTIONS, **more,
+            )  # fmt: skip
+
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                scene_embed, 'agreement', lambda *a: replace(agreement(*a), function=stopped)
+            )
+            with pytest.raises(KeyboardInterrupt):
+                embed()
+        before = out.stat().st_mtime_ns
+        assert not agree.exists()
+        with pytest.raises(ConfigError, match='exists'):  # other embeddings would replace these
+            embed(dtype='float32')
+        result = embed()
+        assert result.files == (out, agree)
+        assert result.windows == 0
+        assert out.stat().st_mtime_ns == before
+        assert not list(tmp_path.glob('.*'))
+        with pytest.raises(ConfigError, match='exists'):
+            embed()
+
+    def test_files_of_the_same_name(self, path: Path, weights: Path, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match='its own'):
+            embed_scene(
+                scene_of(path), tmp_path / 'e.tif', weights=weights, agree=tmp_path / 'e.tif',
+                options=OPTIONS,
+            )  # fmt: skip
+
+    def test_statistics_of_your_own(self, path: Path, weights: Path, tmp_path: Path) -> None:
+        line = (
+            f'scene embed {path} {tmp_path}/e.tif --sensor sentinel2 --product l2a --weights '
+            f'{weights} --patch 8 --mean 0.1 0.2 0.3 0.4'
+        )
+        assert main([*line.split(), '--std', '0.1', '0.1', '0.1', '0.1']) == 0
+        with rasterio.open(tmp_path / 'e.tif') as file:
+            assert file.tags()['AOM_MEAN'] == '0.1 0.2 0.3 0.4'
+        assert main([*line.split(), '--overwrite']) == 1  # a mean without std
 
     def test_no_weights(self, path: Path, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError):

@@ -4,7 +4,7 @@ from .complete import complete_scene
 from .embed import embed_scene
 from .layers import Scene
 from .open import open_scene
-from .pipeline import RunOptions
+from .options import RunOptions
 from .predict import predict_scene
 from .run import SceneResult
 from .similar import similar_places

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -28,7 +29,8 @@ examples:
   torchgeo-aom scene similar OUT.parquet LIKE.parquet --at 500123 4650456
 
 A run that was stopped goes on where it was when it is started again. Several processes share the
-work with --shard 0/4 to 3/4, or under torchrun; the last one to finish writes the files.
+work with --devices 4, through Lightning; or with --shard 0/4 to 3/4 or under torchrun, where they
+need not run at the same time, and the last one to finish writes the files.
 """
 
 
@@ -57,11 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter('%(message)s'))
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    # Of several processes of a machine, one says what all would say.
+    logger.setLevel(logging.INFO if os.environ.get('LOCAL_RANK', '0') == '0' else logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('always', AOMWarning)
             return int(options.run(options))
+    except KeyboardInterrupt:
+        logger.info('stopped; what is computed is kept: run the same again to go on')
+        raise
     finally:
         logger.removeHandler(handler)
 
@@ -123,9 +129,22 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--precision', default='float32', help='float32, bfloat16 or float16')
     group.add_argument('--memory-mib', type=int, default=256, help=argparse.SUPPRESS)
     group.add_argument('--shard', metavar='I/N', help='compute part I of N, counted from 0')
+    group.add_argument(
+        '--devices', type=int, default=1, metavar='N',
+        help='processes of this machine, with --device cuda each on a GPU (default: %(default)s)',
+    )  # fmt: skip
+    group.add_argument('--nodes', type=int, default=1, metavar='N', help='machines (default: 1)')
     group.add_argument('--overwrite', action='store_true', help='replace files that exist')
     group.add_argument('--quicklook', metavar='PNG', help='picture of scene and result to write')
     group.add_argument('--json', action='store_true', help='print facts as JSON')
+
+
+def _mean_options(parser: Any) -> None:
+    for name, text in (('mean', 'mean'), ('std', 'standard deviation')):
+        parser.add_argument(
+            f'--{name}', nargs='+', type=float, metavar='X',
+            help=f'{text} of each band in reflectance, instead of --statistics',
+        )  # fmt: skip
 
 
 def _agree_options(parser: argparse.ArgumentParser) -> None:
@@ -149,6 +168,7 @@ def _embed_options(verbs: Any) -> None:
         help='what says only where in its window a patch lies (default: %(default)s)',
     )  # fmt: skip
     group.add_argument('--vectors', metavar='PARQUET', help='also write a vector for each window')
+    _mean_options(group)
     _agree_options(parser)
     _run_options(parser)
 
@@ -165,6 +185,7 @@ def _predict_options(verbs: Any) -> None:
     )  # fmt: skip
     group.add_argument('--classes', nargs='+', default=[], metavar='NAME', help='names of classes')
     group.add_argument('--probabilities', metavar='TIF', help='also write probabilities')
+    _mean_options(group)
     _agree_options(parser)
     _run_options(parser)
 
@@ -229,7 +250,7 @@ def _scene(options: argparse.Namespace) -> Any:
 
 
 def _options(options: argparse.Namespace) -> Any:
-    from .pipeline import RunOptions
+    from .options import RunOptions
 
     shard = None
     if options.shard is not None:
@@ -240,7 +261,19 @@ def _options(options: argparse.Namespace) -> Any:
     return RunOptions(
         options.chip, options.overlap, options.batch, options.readers, options.device,
         options.precision, options.overwrite, None, shard, options.memory_mib, options.nodata_in,
+        _trainer(options),
     )  # fmt: skip
+
+
+def _trainer(options: argparse.Namespace) -> Any:
+    """Lightning's trainer for several processes; None for one."""
+    if min(options.devices, options.nodes) < 1:
+        raise ConfigError('--devices and --nodes are numbers from 1')
+    if options.devices == options.nodes == 1:
+        return None
+    from .loop import make_trainer
+
+    return make_trainer(options.device, options.devices, options.nodes)
 
 
 def _embed(options: argparse.Namespace) -> int:
@@ -259,6 +292,8 @@ def _embed(options: argparse.Namespace) -> int:
         model=options.model,
         patch_size=patch,
         statistics=options.statistics,
+        mean=options.mean,
+        std=options.std,
         dtype=options.dtype,
         components=options.components,
         position=options.position,
@@ -280,6 +315,8 @@ def _predict(options: argparse.Namespace) -> int:
         weights=options.weights,
         patch_size=options.patch,
         statistics=options.statistics,
+        mean=options.mean,
+        std=options.std,
         missing=options.missing,
         classes=options.classes,
         probabilities=options.probabilities,

@@ -19,7 +19,8 @@ from torchgeo_aom.transforms import Normalize
 
 from .layers import Scene
 from .open import open_scene
-from .pipeline import Output, RunOptions
+from .options import RunOptions
+from .pipeline import Output
 from .run import SceneResult, execute
 from .runner import Runner
 from .sinks import ValueSink

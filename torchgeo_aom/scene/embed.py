@@ -18,7 +18,7 @@ from torchgeo_aom.transforms import Normalize
 
 from .layers import Scene
 from .open import open_scene
-from .pipeline import RunOptions
+from .options import RunOptions
 from .position import without_position
 from .run import CHIP, SceneResult, check_outputs, execute, plan_for, resized
 from .runner import Encoder, Runner, agreement, embedding, load_encoder
@@ -121,10 +121,11 @@ def embed_scene(
 
     plan = plan_for(scene, runner, options_cell)
     runner = without_position(scene, runner, normalize, plan, options_cell, position)
-    result = execute(scene, runner, normalize, sinks, options_cell, tags)
-    if agree is None:
+    later = None if agree is None else Path(agree)
+    result = execute(scene, runner, normalize, sinks, options_cell, tags, later)
+    if later is None:
         return result
-    return _agree(scene, encoder, agree_sizes, Path(agree), normalize, options, tags, result)
+    return _agree(scene, encoder, agree_sizes, later, normalize, options, tags, result)
 
 
 def _patch_size(patch_size: int | str, scene: Scene, encoder: Encoder, options: RunOptions) -> int:

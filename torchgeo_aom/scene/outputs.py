@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,9 @@ from numpy.typing import NDArray
 from torchgeo_aom.errors import ConfigError, DataError
 
 __all__ = ('Store', 'check_output', 'part_of', 'replacing', 'writing')
+
+# Machines share folders, and their processes have the same numbers.
+_HOST = re.sub(r'\W', '', platform.node().partition('.')[0]) or 'host'
 
 
 def check_output(path: str | Path, inputs: tuple[str, ...], overwrite: bool) -> Path:
@@ -75,7 +80,7 @@ def part_of(path: Path, suffix: str) -> Path:
     Returns:
         The name, in the same folder.
     """
-    return path.with_name(f'.{path.name}.{os.getpid()}.part{suffix}')
+    return path.with_name(f'.{path.name}.{_HOST}-{os.getpid()}.part{suffix}')
 
 
 @contextmanager
@@ -133,9 +138,11 @@ class Store:
                 _unlock(lock)
                 shutil.rmtree(other, ignore_errors=True)
         for other in self.output.parent.glob(f'.{glob_escape(name)}.*.part*'):
-            pid = other.name.removeprefix(f'.{name}.').partition('.')[0]
-            mine = not pid.isdigit() or int(pid) == os.getpid()
-            if other.is_file() and not mine and not _alive(int(pid)):
+            owner = other.name.removeprefix(f'.{name}.').partition('.')[0]
+            host, _, pid = owner.rpartition('-')
+            # Whether a process of another machine lives cannot be known.
+            known = host == _HOST and pid.isdigit() and int(pid) != os.getpid()
+            if other.is_file() and known and not _alive(int(pid)):
                 other.unlink(missing_ok=True)
 
     def path(self, sink: str, unit: tuple[int, int]) -> Path:

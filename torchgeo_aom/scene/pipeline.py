@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,103 +17,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from torchgeo_aom.errors import ConfigError
-
 from .grid import Job, Plan
+from .loop import predict_batches
+from .options import PRECISIONS, RunOptions
 from .outputs import Store
 from .reader import SceneReader
 from .sinks import Sink
 
-__all__ = ('Collector', 'Counts', 'Output', 'RunOptions', 'compute', 'own_units')
+__all__ = ('Collector', 'Counts', 'Output', 'compute', 'own_units')
 
 logger = logging.getLogger('torchgeo_aom.scene')
-PRECISIONS = {'float32': None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 # Windows without data may wait with those of a batch; they are small.
 _WAITING = 64
 
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a scene is run.
-
-    Attributes:
-        chip: side of a window in px; 256, made a multiple of the cell, where not given.
-        overlap: px that neighboring windows share at least; a quarter of a window where not given.
-        batch_size: windows a batch.
-        readers: threads that read ahead; with 0, reading and computing take turns.
-        device: ``'cpu'``, ``'cuda'``, ``'cuda:1'`` ...
-        precision: ``'float32'``, or ``'bfloat16'`` or ``'float16'`` for mixed precision.
-        overwrite: whether existing files are replaced.
-        progress: whether to show a progress bar; None for only on a terminal.
-        shard: which part of the scene this process computes, (number from 0, number of parts); that
-            of ``torchrun`` where not given, else all of it. The last part to finish writes the
-            files.
-        memory_mib: what values of one row of windows may take.
-        nodata: ``'all'``: a pixel has no data where no band has; ``'any'``: where one band has not.
-    """
-
-    chip: int | None = None
-    overlap: int | None = None
-    batch_size: int = 8
-    readers: int = 2
-    device: str = 'cpu'
-    precision: str = 'float32'
-    overwrite: bool = False
-    progress: bool | None = None
-    shard: tuple[int, int] | None = None
-    memory_mib: int = 256
-    nodata: str = 'all'
-
-    def __post_init__(self) -> None:
-        """Check once.
-
-        Raises:
-            ConfigError: if a value is impossible.
-        """
-        for key, least in (('batch_size', 1), ('readers', 0), ('overlap', 0), ('memory_mib', 1)):
-            value = getattr(self, key)
-            if value is not None and value < least:
-                raise ConfigError(f'{key} must be at least {least}, got {value}')
-        if self.chip is not None and self.chip < 1:
-            raise ConfigError(f'chip must be at least 1 px, got {self.chip}')
-        if self.precision not in PRECISIONS:
-            raise ConfigError(
-                f'precision must be one of {", ".join(PRECISIONS)}, got {self.precision!r}'
-            )
-        if self.nodata not in ('all', 'any'):
-            raise ConfigError(f"nodata must be 'all' or 'any', got {self.nodata!r}")
-        number, count = self.part
-        if not 0 <= number < count:
-            raise ConfigError(
-                f'shard must be a number from 0 to one less than the number of parts, got '
-                f'{number}/{count}'
-            )
-
-    @property
-    def part(self) -> tuple[int, int]:
-        """Number of this process, and how many there are."""
-        if self.shard is not None:
-            return self.shard
-        return int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
-
-    def torch_device(self) -> torch.device:
-        """The device, one for each process of a machine.
-
-        Raises:
-            ConfigError: if it is not there.
-        """
-        try:
-            device = torch.device(self.device)
-        except RuntimeError as error:
-            raise ConfigError(f'device {self.device!r} is unknown: {error}') from error
-        if device.type == 'cuda':
-            if not torch.cuda.is_available():
-                raise ConfigError("device='cuda', but PyTorch sees no GPU: give device='cpu'")
-            if device.index is None:
-                device = torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0)))
-        return device
 
 
 class Output(NamedTuple):
@@ -235,23 +151,43 @@ def compute(
     """
     missing = [u for u in units if not all(store.has(sink.name, u) for sink in sinks)]
     jobs = list(plan.jobs(missing))
-    counts, began = Counts(), time.monotonic()
+    counts = Counts()
     hidden = None if options.progress is None else not options.progress
     writer = _Writer(plan, sinks, store, channels)
     runner = _Batches(normalize.to(options.torch_device()), model, options, counts)
+    batches = _timed(_grouped(_ahead(reader, plan, jobs, options), options.batch_size), counts)
     with tqdm(total=len(jobs), desc='windows', unit='window', disable=hidden) as bar:
-        waiting: list[_Loaded] = []
-        for loaded in _ahead(reader, plan, jobs, options):
-            waiting.append(loaded)
-            full = sum(x.image is not None for x in waiting) == options.batch_size
-            if full or len(waiting) == _WAITING * options.batch_size:
-                writer.take(runner.run(waiting))
-                bar.update(len(waiting))
-                waiting = []
-        writer.take(runner.run(waiting))
-        bar.update(len(waiting))
-    counts.seconds = time.monotonic() - began
+
+        def step(batch: Sequence[_Loaded]) -> None:
+            writer.take(runner.run(batch))
+            bar.update(len(batch))
+
+        if options.trainer is not None:
+            predict_batches(options.trainer, batches, step)
+        else:
+            for batch in batches:
+                step(batch)
     return counts
+
+
+def _timed(batches: Iterator[list[_Loaded]], counts: Counts) -> Iterator[list[_Loaded]]:
+    """Batches; time runs from the first one on, since processes may take long to start."""
+    began = time.monotonic()
+    for batch in batches:
+        yield batch
+        counts.seconds = time.monotonic() - began
+
+
+def _grouped(windows: Iterator[_Loaded], size: int) -> Iterator[list[_Loaded]]:
+    """Batches of so many windows with data, and those without that lie between."""
+    waiting: list[_Loaded] = []
+    for loaded in windows:
+        waiting.append(loaded)
+        full = sum(x.image is not None for x in waiting) == size
+        if full or len(waiting) == _WAITING * size:
+            yield waiting
+            waiting = []
+    yield waiting
 
 
 def _ahead(

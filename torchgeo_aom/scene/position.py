@@ -19,7 +19,8 @@ from torchgeo_aom.transforms import Normalize
 
 from .grid import Plan
 from .layers import Scene
-from .pipeline import Output, RunOptions
+from .options import RunOptions
+from .pipeline import Output
 from .reader import SceneReader
 from .runner import Runner
 

@@ -13,7 +13,7 @@ from torchgeo_aom.layers.tokenizer import checked_patch_size
 from .checkpoints import Trained, load_trained
 from .layers import Scene
 from .open import open_scene
-from .pipeline import RunOptions
+from .options import RunOptions
 from .run import SceneResult, execute, resized
 from .runner import agreement
 from .sinks import ClassSink, Sink, ValueSink
@@ -98,8 +98,9 @@ def predict_scene(
     if classes:
         tags['AOM_CLASSES'] = ', '.join(classes)
     wanted = _sinks(trained, Path(output), classes, probabilities)
-    result = execute(scene, runner, normalize, lambda _: wanted, options, tags)
-    if agree is None:
+    later = None if agree is None else Path(agree)
+    result = execute(scene, runner, normalize, lambda _: wanted, options, tags, later)
+    if later is None:
         return result
     # A classification gives one value a window, whatever the patch size.
     cell = max(checked_patch_size(s)[0] for s in agree_sizes) if trained.dense else 0
@@ -107,7 +108,7 @@ def predict_scene(
     compared = agreement(
         trained.at, agree_sizes, trained.task, scene.bands, cell, True,
     )  # fmt: skip
-    sink = ValueSink('agreement', Path(agree), ['agreement between patch sizes'])
+    sink = ValueSink('agreement', later, ['agreement between patch sizes'])
     after = execute(scene, compared, normalize, lambda _: [sink], own, tags)
     return SceneResult(
         (*result.files, *after.files), result.windows, result.empty, result.seconds, result.tags

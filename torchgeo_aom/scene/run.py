@@ -7,14 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import rasterio
+
 from torchgeo_aom import __version__
 from torchgeo_aom.errors import ConfigError
 from torchgeo_aom.transforms import Normalize
 
 from .grid import Plan, make_plan
 from .layers import Scene
+from .loop import first_of_all
+from .options import RunOptions
 from .outputs import Store, check_output, glob_escape
-from .pipeline import Counts, RunOptions, compute, own_units, speed
+from .pipeline import Counts, compute, own_units, speed
+from .raster import FAILURES, gdal
 from .reader import SceneReader
 from .runner import Runner
 from .sinks import Sink
@@ -92,21 +97,27 @@ def facts_of(scene: Scene, runner: Runner, plan: Plan, normalize: Normalize) -> 
     }
 
 
+def begun(path: Path) -> bool:
+    """Whether there are pieces of a file that were not put together yet."""
+    return any(path.parent.glob(f'.{glob_escape(path.name)}.*.parts'))
+
+
 def check_outputs(paths: Sequence[Path], scene: Scene, options: RunOptions) -> None:
     """Refuse files that exist or are read, before anything is computed.
 
     Args:
-        paths: files to write, the main one first.
+        paths: all files that will be written.
         scene: the scene.
         options: whether files may be replaced.
 
     Raises:
         ConfigError: if a file exists, is the input, or cannot lie where it should.
     """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ConfigError('two results have the same file name: give each its own')
+    # A run that was stopped may have written some of its files already.
+    again = options.overwrite or any(begun(path) for path in paths)
     for path in paths:
-        # A run that was stopped may have written some of its files already.
-        pattern = f'.{glob_escape(paths[0].name)}.*.parts'
-        again = options.overwrite or any(path.parent.glob(pattern))
         check_output(path, scene.files, again)
 
 
@@ -117,6 +128,7 @@ def execute(
     sinks: Callable[[Plan], Sequence[Sink]],
     options: RunOptions,
     tags: dict[str, str],
+    later: Path | None = None,
 ) -> SceneResult:
     """Run a model over a scene.
 
@@ -127,6 +139,8 @@ def execute(
         sinks: plan to the files wanted, the main one first.
         options: how.
         tags: further facts for the files.
+        later: file of a later step of the same command. Where that step was stopped, this one is
+            complete, and its files stay.
 
     Returns:
         What was done.
@@ -137,17 +151,20 @@ def execute(
     """
     plan = plan_for(scene, runner, options)
     wanted = list(sinks(plan))
-    check_outputs([sink.path for sink in wanted], scene, options)
-    if len({sink.path.resolve() for sink in wanted}) < len(wanted):
-        raise ConfigError('two results have the same file name: give each its own')
+    files = [sink.path for sink in wanted]
+    check_outputs(files if later is None else [*files, later], scene, options)
     facts = [
         scene.identity(), runner.digest(), [plan.height, plan.width, plan.cell, plan.strips],
         [plan.rows.chip, plan.rows.starts, plan.columns.chip, plan.columns.starts],
         [normalize.mean, normalize.std], options.nodata, options.precision, __version__,
         [sink.facts() for sink in wanted],
     ]  # fmt: skip
-    about = facts_of(scene, runner, plan, normalize) | tags
-    store = Store(wanted[0].path, facts)
+    store = Store(files[0], facts)
+    about = facts_of(scene, runner, plan, normalize) | tags | {'AOM_RUN': store.key}
+    if later is not None and begun(later) and _written(files, store.key):
+        store.remove()
+        logger.info('%s is complete; going on with %s', files[0], later)
+        return _result(files, Counts(), about)
     try:
         for sink in wanted if store.fresh else ():
             check_output(sink.path, scene.files, options.overwrite)
@@ -162,7 +179,8 @@ def execute(
             own_units(plan, options.part), runner.channels,
         )  # fmt: skip
         logger.info(speed(counts))
-        files = _finish(store, plan, scene, wanted, about, options)
+        alone = first_of_all(options.trainer)
+        files = _finish(store, plan, scene, wanted, about, options) if alone else []
     finally:
         reader.close()
         store.close()
@@ -171,6 +189,17 @@ def execute(
 
 def _result(files: Sequence[Path], counts: Counts, tags: dict[str, str]) -> SceneResult:
     return SceneResult(tuple(files), counts.windows, counts.empty, counts.seconds, tags)
+
+
+def _written(files: Sequence[Path], key: str) -> bool:
+    """Whether the files of a run are there; the main one, a GeoTIFF, says of which run it is."""
+    if not all(path.is_file() for path in files):
+        return False
+    try:
+        with gdal(), rasterio.open(files[0], driver='GTiff') as file:
+            return bool(file.tags().get('AOM_RUN') == key)
+    except FAILURES:
+        return False
 
 
 def _finish(
