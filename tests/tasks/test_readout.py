@@ -1,5 +1,7 @@
 """Features of an image from the maps of a frozen encoder."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import timm
@@ -66,7 +68,7 @@ class Images(Dataset[dict[str, torch.Tensor]]):
         return {'image': self.image[index], 'label': torch.tensor(index)}
 
 
-def test_kept_by_readout(model: AOM, image: torch.Tensor, tmp_path: object) -> None:
+def test_kept_by_readout(model: AOM, image: torch.Tensor, tmp_path: Path) -> None:
     options = {'patch_size': 8, 'cache_dir': str(tmp_path)}
     plain = extract_features(model, Images(image), **options)
     rich = extract_features(model, Images(image), readout='pyramid', **options)
@@ -75,8 +77,19 @@ def test_kept_by_readout(model: AOM, image: torch.Tensor, tmp_path: object) -> N
     assert again.cached and not rich.cached and plain.key != rich.key
 
 
+def test_half_the_digits(model: AOM, image: torch.Tensor, tmp_path: Path) -> None:
+    options = {'patch_size': 8, 'cache_dir': str(tmp_path)}
+    whole = extract_features(model, Images(image), **options)
+    half = extract_features(model, Images(image), precision='bfloat16', **options)
+    assert half.values.dtype == np.float32 and half.key != whole.key
+    np.testing.assert_allclose(half.values, whole.values, atol=0.1)
+    assert (half.values != whole.values).any()
+
+
 def test_refused(model: AOM, image: torch.Tensor) -> None:
     with pytest.raises(ConfigError, match="mean, pyramid, got 'pyramids'"):
         read_out(model, image, readout='pyramids')
     with pytest.raises(ConfigError, match='readout'):
         ProbeConfig(readout='cls')
+    with pytest.raises(ConfigError, match="float32, bfloat16, got 'float16'"):
+        ProbeConfig(precision='float16')

@@ -25,7 +25,7 @@ from .divisions import Division, fold_divisions, given_division, repeated_images
 from .features import Features, Reading, extract_features
 from .probe import ProbeResult, run_probe
 from .probe_data import ProbeData, open_data
-from .readout import check_readout
+from .readout import check_precision, check_readout
 from .rows import STOP
 
 __all__ = ('METHODS', 'ProbeConfig', 'Row', 'run')
@@ -51,6 +51,7 @@ class ProbeConfig:
         gsd_m: ground sampling distance in m, for ``patch_size='auto'``.
         readout: what a feature of the model is made of: ``'mean'``, or ``'pyramid'``, see
             :func:`.read_out`.
+        precision: of the model's products, ``'float32'`` or ``'bfloat16'``.
         folds: number of folds of whole groups; 0 for the splits of the data set.
         splits: names of these splits.
         seeds: number of seeds, each with other random weights, kernels and folds.
@@ -78,6 +79,7 @@ class ProbeConfig:
     size: int | None = None
     gsd_m: float | None = None
     readout: str = 'mean'
+    precision: str = 'float32'
     folds: int = 0
     splits: Sequence[str] = ('train', 'val', 'test')
     seeds: int = 3
@@ -97,6 +99,7 @@ class ProbeConfig:
         """Check what nothing further down checks."""
         check_name(self.model)
         check_readout(self.readout)
+        check_precision(self.precision)
         for method in self.methods:
             if method not in METHODS:
                 raise ConfigError(
@@ -321,7 +324,7 @@ def _features(
             model, data.dataset, data.bands, _patch(config, data, method), label=label,
             batch_size=config.batch_size, cache_dir=config.cache_dir, cache=config.cache,
             normalize=reading.normalize, size=reading.size, num_workers=config.num_workers,
-            readout=config.readout,
+            readout=config.readout, precision=config.precision,
         )  # fmt: skip
     yield features, _divisions(config, data, features, seed)
 
