@@ -5,6 +5,7 @@
 #   make test-all   all tests
 #   make test-minimum   the tests with the oldest releases that pyproject.toml allows (Python 3.11)
 #   make style      ruff, mypy and the import contracts
+#   make docs       the documentation, as web pages in docs/_build/html
 #   make clean      remove what these made
 #
 # The first call installs into .venv-<version>; later calls reuse it. Another Python, or arguments:
@@ -20,7 +21,7 @@ RUN := $(VENV)/bin/python
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
 EXTRAS := .[style,tests]
 
-.PHONY: demo test test-all test-minimum style clean check-python
+.PHONY: demo test test-all test-minimum style docs clean check-python
 
 demo: $(VENV)/.installed
 	$(RUN) -m torchgeo_aom demo $(DEMO_ARGS)
@@ -40,8 +41,13 @@ style: $(VENV)/.installed
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
 
+# Any warning is an error: a reference that leads nowhere, a page in no menu, a notebook that fails.
+docs: $(VENV)/.documented
+	OMP_NUM_THREADS=1 $(RUN) -m sphinx -W --keep-going -q -b html $(DOCS_ARGS) docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 clean:
-	rm -rf .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv-* build dist docs/_build docs/_generated *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 check-python:
@@ -67,6 +73,9 @@ endef
 $(VENV)/.installed: pyproject.toml | check-python
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(call install,$(VENV),'$(EXTRAS)')
+
+$(VENV)/.documented: $(VENV)/.installed
+	$(call install,$(VENV),'.[docs]')
 
 .venv-minimum/.installed: pyproject.toml | check-python
 	@$(PYTHON) -m venv --clear .venv-minimum

@@ -179,7 +179,7 @@ class EuroSAT200(_Samples):
         chosen = {'all': folds >= 0, 'test': folds == fold, 'train': folds != fold}[split]
         keep = np.flatnonzero(chosen)
         self.files = tuple(files[k] for k in keep)
-        #: cell of 100 km of each chip: UTM zone, then easting and northing in units of 100 km
+        #: cell of 100 km of each chip, as UTM zone, easting and northing in units of 100 km
         self.cells = tuple(cells[k] for k in keep)
         self.labels = labels[keep]
         self.folds = folds[keep]

@@ -61,6 +61,6 @@ def interpolate_grid(table: Tensor, size: tuple[int, int]) -> Tensor:
         size: rows and columns wanted, not necessarily square.
 
     Returns:
-        Table of shape (1, D, *size), equal to ``table`` to the last bit where the grid fits.
+        Table of shape ``(1, D, *size)``, equal to ``table`` to the last bit where the grid fits.
     """
     return F.interpolate(table, size=size, mode='bilinear', align_corners=False)
