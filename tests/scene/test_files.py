@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor
 from torchgeo_aom.errors import ConfigError, DataError
 from torchgeo_aom.scene import outputs
 from torchgeo_aom.scene.outputs import Store
+from torchgeo_aom.scene.reader import SceneReader
 from torchgeo_aom.scene.sinks import ClassSink, EmbeddingSink, ValueSink, class_colors
 
 HERE = Path(__file__).parent
@@ -107,6 +109,35 @@ class TestStopped:
         with pytest.raises(ValueError, match='broken model'):
             run(scene_of(path), path.parent / 'o.tif', wrong, 1)
         assert not (path.parent / 'o.tif').exists()
+
+    def test_threads_have_stopped_before_files_are_closed(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """GDAL does not survive a file that is closed while it is read."""
+        reading: list[object] = []
+        at_close: list[int] = []
+        read_window, close = SceneReader.read, SceneReader.close
+
+        def slow(self: SceneReader, part: Any) -> Any:
+            reading.append(part)
+            time.sleep(0.05)
+            try:
+                return read_window(self, part)
+            finally:
+                reading.pop()
+
+        def closes(self: SceneReader) -> None:
+            at_close.append(len(reading))
+            close(self)
+
+        def wrong(x: Tensor) -> Tensor:
+            raise ValueError('broken model')
+
+        monkeypatch.setattr(SceneReader, 'read', slow)
+        monkeypatch.setattr(SceneReader, 'close', closes)
+        with pytest.raises(ValueError, match='broken model'):
+            run(scene_of(path), path.parent / 'o.tif', wrong, 1, readers=3, batch_size=1)
+        assert at_close == [0]
 
     def test_pieces_of_others_are_swept_unless_they_work(self, tmp_path: Path) -> None:
         old = Store(tmp_path / 'o.tif', ['a'])

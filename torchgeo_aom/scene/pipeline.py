@@ -6,8 +6,9 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -155,8 +156,11 @@ def compute(
     hidden = None if options.progress is None else not options.progress
     writer = _Writer(plan, sinks, store, channels)
     runner = _Batches(normalize.to(options.torch_device()), model, options, counts)
-    batches = _timed(_grouped(_ahead(reader, plan, jobs, options), options.batch_size), counts)
-    with tqdm(total=len(jobs), desc='windows', unit='window', disable=hidden) as bar:
+    windows = _ahead(reader, plan, jobs, options)
+    batches = _timed(_grouped(windows, options.batch_size), counts)
+    bar = tqdm(total=len(jobs), desc='windows', unit='window', disable=hidden)
+    # Whatever happens, threads have stopped reading before anybody closes their files.
+    with bar, closing(windows), closing(batches):
 
         def step(batch: Sequence[_Loaded]) -> None:
             writer.take(runner.run(batch))
@@ -170,7 +174,9 @@ def compute(
     return counts
 
 
-def _timed(batches: Iterator[list[_Loaded]], counts: Counts) -> Iterator[list[_Loaded]]:
+def _timed(
+    batches: Iterator[list[_Loaded]], counts: Counts
+) -> Generator[list[_Loaded], None, None]:
     """Batches; time runs from the first one on, since processes may take long to start."""
     began = time.monotonic()
     for batch in batches:
@@ -192,7 +198,7 @@ def _grouped(windows: Iterator[_Loaded], size: int) -> Iterator[list[_Loaded]]:
 
 def _ahead(
     reader: SceneReader, plan: Plan, jobs: Sequence[Job], options: RunOptions
-) -> Iterator[_Loaded]:
+) -> Generator[_Loaded, None, None]:
     """Load windows in order, some ahead of their use."""
     height, width = plan.chip
 
