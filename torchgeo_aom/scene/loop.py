@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, IterableDataset
 
 from torchgeo_aom.errors import ConfigError
@@ -84,17 +84,17 @@ class _Stream(IterableDataset[Batch]):
 class _Step(LightningModule):
     """Runs a function on each batch; what it returns is kept by the function itself."""
 
-    def __init__(self, step: Callable[[Batch], None]) -> None:
+    def __init__(self, step: Callable[[Any], None]) -> None:
         super().__init__()
         self._run = step
 
     def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
         """The step moves what it needs."""
         return batch
 
-    def predict_step(self, batch: Batch) -> None:
+    def predict_step(self, batch: Any) -> None:
         """One batch."""
         self._run(batch)
 
