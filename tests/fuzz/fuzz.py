@@ -54,13 +54,18 @@ def limit_address_space() -> None:
 
 
 def read_one(files: Any, index: int) -> tuple[str, str]:
-    """Read a damaged file; the outcome, and for findings what was wrong."""
+    """Read a damaged file; the outcome, and what was said."""
+    from torchgeo_aom.errors import AOMError
+
     name, content = files.damaged(index)
     path = files.path(name, index)
     path.write_bytes(content)
     before = resident()
+    outcome, text = 'read', ''
     try:
-        outcome, text = ('read' if files.read(path) else 'refused'), ''
+        files.read(path)
+    except AOMError as error:
+        outcome, text = 'refused', f'{type(error).__name__}: {error}'
     except Exception as error:
         outcome, text = 'error', ''.join(traceback.format_exception(error)[-6:])
     finally:
@@ -87,6 +92,7 @@ def work(kind: str, seed: int, indices: Sequence[int], pipe: int) -> None:
             print(json.dumps({'start': index}), file=out, flush=True)
             start = time.perf_counter()
             outcome, text = read_one(files, index)
+            text = '' if outcome == 'refused' else text
             facts = {'index': index, 'outcome': outcome, 'text': text, 'rss': resident()}
             facts['seconds'] = time.perf_counter() - start
             print(json.dumps(facts), file=out, flush=True)

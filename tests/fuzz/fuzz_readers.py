@@ -55,8 +55,8 @@ class Files:
         """Fill `valid`: content by file name."""
         raise NotImplementedError
 
-    def read(self, path: Path) -> bool:
-        """Read a file in every way that users have: True if one succeeds."""
+    def read(self, path: Path) -> None:
+        """Read a file in every way that users have, see `attempt`."""
         raise NotImplementedError
 
     def damaged(self, index: int) -> tuple[str, bytes]:
@@ -76,16 +76,16 @@ class Files:
         return self.folder / f'{index}_{name}'
 
 
-def attempt(*ways: Callable[[], Any]) -> bool:
-    """Whether one of several ways to read succeeds, and the others are refused with our errors."""
-    succeeded = False
+def attempt(*ways: Callable[[], Any]) -> None:
+    """Read in several ways: one succeeds, or the first of our errors is raised."""
+    refused: list[AOMError] = []
     for way in ways:
         try:
             way()
-            succeeded = True
-        except AOMError:
-            pass
-    return succeeded
+        except AOMError as error:
+            refused.append(error)
+    if len(refused) == len(ways):
+        raise refused[0]
 
 
 def tiny() -> AOM:
@@ -133,7 +133,7 @@ class Checkpoints(Files):
             return mutate_inside(self.valid[name], rng, ())
         return mutate(self.valid[name], rng, list(self.valid.values()))
 
-    def read(self, path: Path) -> bool:
+    def read(self, path: Path) -> None:
         heads = {} if path.suffix == '.safetensors' else {'num_heads': 2}
         ways: list[Callable[[], Any]] = [
             lambda: self._load(path),
@@ -143,7 +143,7 @@ class Checkpoints(Files):
         if path.suffix == '.ckpt':
             ways.append(lambda: export_checkpoint(path, out))
         try:
-            return attempt(*ways)
+            attempt(*ways)
         finally:
             out.unlink(missing_ok=True)
 
@@ -229,7 +229,7 @@ class Rasters(Files):
         self.valid[name] = path.read_bytes()
         path.unlink()
 
-    def read(self, path: Path) -> bool:
+    def read(self, path: Path) -> None:
         ways: list[Callable[[], Any]] = [
             lambda count=count: self._sample(path, BANDS[:count])  # type: ignore[misc]
             for count in (3, 4)
@@ -238,7 +238,7 @@ class Rasters(Files):
         if path.suffix == '.tif':
             ways += [lambda: read_scene(path, product='l2a', gsd_m=20), lambda: read_scene(path)]
         with quiet():
-            return attempt(*ways)
+            attempt(*ways)
 
     @staticmethod
     def _sample(path: Path, bands: tuple[str, ...]) -> None:
@@ -288,20 +288,21 @@ VRT = (
 )
 YAML = """sources:
   - {name: a, path: ., sensor: sentinel2, product: l2a, pattern: '*.tif', size: [8, 8]}
-  - {path: [., .], bands: [sentinel2:B04, 0.49], product: {scale: 1.0e-4, offset: -0.1}, weight: 2}
-  - {dataset: EuroSAT200, sensor: sentinel2, bands: [B04], nodata: 0, max_nodata: 0.1, args: {}}
+  - {name: b, path: [., .], bands: [sentinel2:B04, 0.49], product: {scale: 1.0e-4, offset: -0.1}}
+  - {dataset: EuroSAT200, bands: [sentinel2:B04], product: l2a, max_nodata: 0.1, args: {}}
 """
 TOML = """[sensors.toy]
 title = "Toy"
 aliases = ["toy 1"]
 default_group = "rgb"
-[sensors.toy.bands]
-R = {wavelength_um = 0.66, bandwidth_um = 0.03, gsd_m = 3, common_name = "red"}
-N = {wavelength_um = 0.86, gsd_m = 3}
+bands = [
+  {name = "R", wavelength_um = 0.66, bandwidth_um = 0.03, gsd_m = 3, common_name = "red"},
+  {name = "N", wavelength_um = 0.86, gsd_m = 3},
+]
 [sensors.toy.groups]
 rgb = ["R", "N"]
 [sensors.toy.products]
-sr = {scale = 1e-4, offset = 0, unit = "dn", quantity = "boa", nodata = 0, nodata_in = "each"}
+sr = {scale = 1e-4, offset = 0, unit = "dn", quantity = "surface", nodata = 0, nodata_in = "each"}
 """
 
 
@@ -339,22 +340,22 @@ class Texts(Files):
         place = {'LC08_MTL.txt': 'L/LC08_MTL.txt', 'MTD_MSIL2A.xml': 'S/MTD_MSIL2A.xml'}
         return self.folder / place.get(name, f'{index}_{name}')
 
-    def read(self, path: Path) -> bool:
+    def read(self, path: Path) -> None:
         with quiet():
             match path.suffix:
                 case '.json':
-                    return attempt(lambda: read_scene(path), lambda: read_scene(path, None))
+                    attempt(lambda: read_scene(path), lambda: read_scene(path, None))
                 case '.txt':
-                    return attempt(lambda: read_scene(path.parent, None, bands='landsat8:B4'))
+                    attempt(lambda: read_scene(path.parent, None, bands='landsat8:B4'))
                 case '.xml':
-                    return attempt(lambda: read_scene(path.parent, None))
+                    attempt(lambda: read_scene(path.parent, None))
                 case '.vrt':
                     options = {'product': 'l2a', 'drivers': ('GTiff', 'VRT')}
-                    return attempt(lambda: read_scene(path, **options))
+                    attempt(lambda: read_scene(path, **options))
                 case '.yaml':
-                    return attempt(lambda: [Source.parse(block) for block in read_sources(path)])
+                    attempt(lambda: [Source.parse(block) for block in read_sources(path)])
                 case _:
-                    return attempt(lambda: parse_document(_read(path), str(path)))
+                    attempt(lambda: parse_document(_read(path), str(path)))
 
 
 KINDS: dict[str, type[Files]] = {'checkpoints': Checkpoints, 'rasters': Rasters, 'texts': Texts}

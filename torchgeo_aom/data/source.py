@@ -163,7 +163,7 @@ class Source:
         if len(place) != 1:
             raise ConfigError(f'a source has either path= or dataset=, got {dict(block)!r}')
         paths = tuple(_paths(given.pop('path', [])))
-        given.setdefault('name', Path(paths[0]).name if paths else given['dataset'])
+        given.setdefault('name', Path(paths[0]).absolute().name if paths else given['dataset'])
         sensor = given.pop('sensor', None)
         spec = given.pop('bands', sensor)
         if spec is None:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from ..bands import Band, list_presets, resolve_bands
 from ..catalogue import get_product
 from ..errors import CheckpointError, ConfigError
 from ..transforms import Normalize
+from .archive import check_archive, file_error
 from .loading import (
     LoadReport,
     adapt_kernel_bank,
@@ -68,89 +68,51 @@ def _tensors_sha256(state_dict: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _error(path: Path, what: str) -> CheckpointError:
-    size = f'{path.stat().st_size:,} bytes' if path.is_file() else 'no file'
-    return CheckpointError(f'{path} ({size}): {what}')
-
-
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework='pt', device='cpu') as file:
             metadata: dict[str, Any] = dict(file.metadata() or {})
             state_dict = {key: file.get_tensor(key) for key in file.keys()}
     except Exception as error:
-        raise _error(
+        raise file_error(
             path, f'not a whole safetensors file ({error}). Copy or download it again.'
         ) from error
     version = str(metadata.get('format_version', FORMAT_VERSION))
     if not version.isdigit() or int(version) > FORMAT_VERSION:
-        raise _error(
+        raise file_error(
             path,
             f'format version {version!r}, this release of torchgeo_aom reads up to '
             f'{FORMAT_VERSION}. Install a newer release.',
         )
     digest = metadata.get('tensors_sha256')
     if digest is not None and digest != _tensors_sha256(state_dict):
-        raise _error(
+        raise file_error(
             path, 'the values differ from what was saved: damaged. Copy or download it again.'
         )
     return state_dict, metadata
 
 
-def _check_zip(path: Path) -> None:
-    """Refuse archives that are damaged, or that grow when they are read."""
-    if not zipfile.is_zipfile(path):
-        with path.open('rb') as file:
-            start = file.read(64).lstrip()
-        if start.startswith(b'version https://git-lfs'):
-            what = 'a Git LFS pointer, not the weights. Run `git lfs pull`.'
-        elif start.startswith(b'<'):
-            what = 'a web page, not weights. Download the file itself.'
-        else:
-            what = (
-                'not a whole PyTorch checkpoint (truncated, or of the format before PyTorch 1.6). '
-                'Copy or download it again; save an old one again with a current torch.save.'
-            )
-        raise _error(path, what)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
-            if any(record.compress_type != zipfile.ZIP_STORED for record in records):
-                raise _error(
-                    path,
-                    'a compressed archive, which torch.save never writes; it could grow without '
-                    'bounds. Save it again with torch.save.',
-                )
-            if sum(record.file_size for record in records) > path.stat().st_size:
-                raise _error(path, 'the records declare more bytes than the file has. Refused.')
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise _error(path, f'damaged ({error}). Copy or download it again.') from error
-    if damaged is not None:
-        raise _error(path, f'record {damaged!r} is damaged. Copy or download it again.')
-
-
 def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    _check_zip(path)
+    check_archive(path)
     try:
         content = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
     except Exception as error:
         names = sorted(set(re.findall(r'GLOBAL ([\w.]+)', str(error))))
         what = f'asks for {", ".join(names)}' if names else f'cannot be read ({error})'
-        raise _error(
+        raise file_error(
             path,
             f'{what}. Only tensors and plain values are read, nothing is executed, and there is no '
             'fallback to pickle. Use a .safetensors file, or save a checkpoint with the plain '
             'state_dict of the model.',
         ) from error
     if not isinstance(content, Mapping):
-        raise _error(path, f'holds a {type(content).__name__}, not parameters by name.')
+        raise file_error(path, f'holds a {type(content).__name__}, not parameters by name.')
     metadata: dict[str, Any] = {}
     parameters: Mapping[Any, Any] = content
     if not any(isinstance(value, Tensor) for value in content.values()):
         nested = next((k for k in NESTED if isinstance(content.get(k), Mapping)), None)
         if nested is None:
-            raise _error(
+            raise file_error(
                 path,
                 f'holds no parameters: its entries are {list(content)[:8]}, expected one of '
                 f'{NESTED} or a plain state_dict.',
@@ -171,12 +133,14 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _check_tensor(path: Path, key: Any, value: Any) -> None:
     """Refuse what is no plain tensor, or declares more values than it has bytes for."""
     if not isinstance(key, str) or not isinstance(value, Tensor):
-        raise _error(path, f'{key!r} is a {type(value).__name__}, not a tensor by name.')
+        raise file_error(path, f'{key!r} is a {type(value).__name__}, not a tensor by name.')
     if value.layout != torch.strided or value.device.type != 'cpu' or value.is_quantized:
-        raise _error(path, f'{key!r} is not a plain dense tensor ({value.layout}, {value.device}).')
+        raise file_error(
+            path, f'{key!r} is not a plain dense tensor ({value.layout}, {value.device}).'
+        )
     declared, held = value.numel() * value.element_size(), value.untyped_storage().nbytes()
     if declared > held:
-        raise _error(
+        raise file_error(
             path,
             f'{key!r} declares shape {tuple(value.shape)}, {declared:,} bytes, but holds {held:,}. '
             'Refused: reading it would exhaust memory.',
@@ -208,13 +172,13 @@ def read_state_dict(
         kind = 'is a folder' if path.is_dir() else 'does not exist'
         raise CheckpointError(f'{path} {kind}; give the path of a weights file.')
     if path.suffix not in ('.safetensors', *PICKLES):
-        raise _error(
+        raise file_error(
             path, f'unknown format {path.suffix!r}, expected .safetensors, {", ".join(PICKLES)}.'
         )
     if path.stat().st_size == 0:
-        raise _error(path, 'the file is empty. Copy or download it again.')
+        raise file_error(path, 'the file is empty. Copy or download it again.')
     if sha256 is not None and (actual := file_sha256(path)) != sha256.lower():
-        raise _error(
+        raise file_error(
             path,
             f'SHA-256 is {actual}, expected {sha256}: damaged or tampered with. Nothing was '
             'loaded; delete it and get it again from its source.',
@@ -222,7 +186,7 @@ def read_state_dict(
     reader = _read_safetensors if path.suffix == '.safetensors' else _read_pickle
     state_dict, metadata = reader(path)
     if not state_dict:
-        raise _error(path, 'holds no parameters.')
+        raise file_error(path, 'holds no parameters.')
     return state_dict, metadata
 
 
@@ -246,8 +210,14 @@ def _write(
         raise ConfigError(f'Weights are saved as .safetensors, got {path.name!r}.')
     if not path.parent.is_dir():
         raise CheckpointError(f'The folder {path.parent} does not exist; make it first.')
-    tensors = {key: v.detach().cpu().contiguous() for key, v in state_dict.items()}
-    for key, value in tensors.items():
+    tensors: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for key, parameter in state_dict.items():
+        value = parameter.detach().cpu().contiguous()
+        place = value.untyped_storage().data_ptr()
+        # safetensors refuses tensors that share memory
+        tensors[key] = value = value.clone() if place in places else value
+        places.add(place)
         if not bool(value.isfinite().all()):
             raise CheckpointError(
                 f'{key} holds NaN or infinite values, so {path.name} was not written: the training '

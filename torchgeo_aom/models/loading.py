@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import BandWarning, CheckpointError, CheckpointWarning, ConfigError
 from ..layers.pi_resize import nearest_kernel, pi_resize
+from .shapes import BANK, KERNEL, MAX_KERNEL_SIZE, shape_facts
 
 __all__ = (
     'LoadReport',
@@ -29,8 +30,6 @@ __all__ = (
     'warn_positional',
 )
 
-BANK = 'patch_embed.kernels.'
-KERNEL = re.compile(r'patch_embed\.kernels\.(\d+)\.weight')
 # What a checkpoint of a whole model holds besides the backbone.
 OTHERS = ('decoder.', 'segmentation_head.', 'classification_head.', 'criterion.')
 # Parts of names that mark the slow copy of a backbone (MoCo, BYOL, self-distillation).
@@ -39,7 +38,6 @@ COPIES = {'ema', 'momentum', 'target', 'teacher'}
 # query of attention pooling starts as the mean.
 OPTIONAL = ('head.', 'channel_pool.')
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-MAX_KERNEL_SIZE = 512
 FACTS = '_aom_facts'
 
 _positional_warned = False
@@ -138,32 +136,6 @@ def as_aom(model: nn.Module) -> nn.Module:
     return model
 
 
-def shape_facts(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What the names and shapes of a backbone tell of its size.
-
-    Args:
-        state_dict: parameters by the backbone's own names.
-
-    Returns:
-        ``embed_dim``, ``depth`` and ``kernel_sizes``.
-
-    Raises:
-        CheckpointError: if there are no patch kernels.
-    """
-    kernels = {int(m[1]): v for key, v in state_dict.items() if (m := KERNEL.fullmatch(key))}
-    if not kernels:
-        raise CheckpointError(
-            f'The checkpoint holds no AOM backbone: none of its {len(state_dict)} names has '
-            f"'{BANK}', the first are {list(state_dict)[:3]}. For ViT or MAE weights there is "
-            'warm_start.'
-        )
-    return {
-        'embed_dim': next(iter(kernels.values())).shape[0],
-        'depth': len({key.split('.')[1] for key in state_dict if key.startswith('blocks.')}),
-        'kernel_sizes': sorted(kernels),
-    }
-
-
 def adapt_kernel_bank(
     state_dict: MutableMapping[str, Tensor], prefix: str, model: nn.Module
 ) -> dict[int, int]:
@@ -216,8 +188,8 @@ def check_size(model: Any, own: Mapping[str, Tensor]) -> None:
     """Refuse parameters (by the backbone's own names) of another width or depth than the model."""
     from .aom import SIZES
 
-    depth = sum(key.startswith('blocks.') and key.endswith('.attn.qkv.weight') for key in own)
-    theirs = (shape_facts(own)['embed_dim'], depth)
+    facts = shape_facts(own)
+    theirs = (facts['embed_dim'], facts['depth'])
     # features_only takes blocks away, but not what is known of them
     ours = (model.embed_dim, max(len(model.blocks), len(model.feature_info)))
     if theirs != ours:
