@@ -13,6 +13,7 @@ from matplotlib.image import imread
 from torchgeo_aom import demo
 from torchgeo_aom.data.samples import EuroSAT200, SentinelPairs
 from torchgeo_aom.errors import CheckpointError, ConfigError
+from torchgeo_aom.files import write_whole
 
 INIT = 'aom_vitt, random initialization'
 
@@ -137,10 +138,10 @@ def test_results_are_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr(Path, 'write_bytes', fail)
         with pytest.raises(OSError, match='disk full'):
-            demo.write(path, b'new')
+            write_whole(path, b'new')
     assert path.read_bytes() == b'old'
     assert list(tmp_path.iterdir()) == [path]
-    demo.write(path, b'new')
+    write_whole(path, b'new')
     assert path.read_bytes() == b'new'
 
 

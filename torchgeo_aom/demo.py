@@ -6,8 +6,6 @@ import argparse
 import csv
 import io
 import json
-import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,8 +19,10 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from torchgeo_aom import __version__
+from torchgeo_aom.command import output_folder, say
 from torchgeo_aom.data.samples import EuroSAT200, SentinelPairs, composite
-from torchgeo_aom.errors import CheckpointError, ConfigError
+from torchgeo_aom.errors import CheckpointError
+from torchgeo_aom.files import write_whole
 from torchgeo_aom.models.aom import AOM
 from torchgeo_aom.models.weights import default_weights
 from torchgeo_aom.plot import plot_demo
@@ -83,11 +83,6 @@ class Row:
     bands: str
     metric: str
     scores: dict[str, tuple[float, float]]
-
-
-def say(text: str) -> None:
-    """Say what is going on, apart from the results."""
-    print(text, file=sys.stderr, flush=True)
 
 
 # -- (a) linear probe ---------------------------------------------------------------------------
@@ -184,14 +179,6 @@ def table(rows: Sequence[Row], inits: Sequence[str]) -> str:
     return '\n'.join([text[0].rstrip(), rule, *(line.rstrip() for line in text[1:]), rule])
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file that is whole or absent."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        part = Path(scratch) / path.name
-        part.write_bytes(data)
-        part.replace(path)
-
-
 def draw(rows: Sequence[Row], maps: Mapping[str, Any], inits: Sequence[str], title: str) -> bytes:
     """The figure as PNG."""
 
@@ -278,12 +265,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = Settings(head)
     if options.quick:
         settings = Settings(replace(head, patch_size=16, steps=4, batch_size=2), repeats=1, every=5)
-    folder: Path = options.output.expanduser().resolve()
-    try:
-        (folder / 'heads').mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f'--output {folder} cannot be written: {error}') from error
-
+    folder = output_folder(options.output / 'heads').parent
     start = time.monotonic()
     models = build_models(settings)
     inits = list(models)
@@ -297,15 +279,15 @@ def main(argv: list[str] | None = None) -> int:
     text = table(rows, inits)
     facts = {'version': __version__, 'torch': torch.__version__, 'settings': asdict(settings)}
     results = {**facts, 'quick': options.quick, 'rows': [asdict(r) for r in rows], 'iou': ratings}
-    write(folder / 'results.json', (json.dumps(results, indent=2) + '\n').encode())
+    write_whole(folder / 'results.json', (json.dumps(results, indent=2) + '\n').encode())
     flat = io.StringIO()
     writer = csv.writer(flat, lineterminator='\n')
     writer.writerow(('job', 'bands', 'metric', 'method', 'score', 'spread'))
     for row in rows:
         writer.writerows((row.job, row.bands, row.metric, k, *v) for k, v in row.scores.items())
-    write(folder / 'results.csv', flat.getvalue().encode())
+    write_whole(folder / 'results.csv', flat.getvalue().encode())
     title = f'{MODEL}: one encoder, the bands named at call time{quick}'
-    write(folder / 'demo.png', draw(rows, maps, inits, title))
+    write_whole(folder / 'demo.png', draw(rows, maps, inits, title))
     print(text)
     print(NOTES.format(model=MODEL, repeats=settings.repeats, least=MIN_PIXELS))
     say(f'{time.monotonic() - start:.0f} s; results.json and results.csv are beside the figure')

@@ -148,8 +148,8 @@ class TestStopped:
         assert not old.folder.exists()
         assert busy.folder.exists()
         assert new.folder.exists()
-        dead = tmp_path / f'.o.tif.{outputs._HOST}-4194303.part.tif'
-        elsewhere = tmp_path / f'.o.tif.not{outputs._HOST}-4194303.part.tif'
+        dead = tmp_path / f'.o.tif.{outputs.HOST}-4194303.part.tif'
+        elsewhere = tmp_path / f'.o.tif.not{outputs.HOST}-4194303.part.tif'
         for part in (dead, elsewhere):
             part.write_text('')
         Store(tmp_path / 'o.tif', ['c'])

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from torchgeo_aom.catalogue import load_sensors
 from torchgeo_aom.data.adapter import open_reader
 from torchgeo_aom.data.source import BadFiles, BadSampleError, Pixels, Reader, Source
 from torchgeo_aom.errors import AOMWarning, ConfigError, DataError
+from torchgeo_aom.files import write_whole
 from torchgeo_aom.rng import generator
 from torchgeo_aom.transforms import Normalize
 
@@ -233,17 +233,9 @@ def _load(path: Path, bands: int) -> SourceStatistics | None:
 
 def _store(path: Path, found: SourceStatistics) -> None:
     """Write a file that is whole or absent; a cache that cannot be written is no reason to stop."""
-    part = path.with_name(f'.{path.name}.{uuid4().hex[:8]}.part')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open('w', encoding='utf-8') as file:
-                json.dump(asdict(found), file, indent=2)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(path, json.dumps(asdict(found), indent=2).encode())
     except OSError as error:
         warnings.warn(f'Statistics are not kept: {error}', AOMWarning, stacklevel=3)
 

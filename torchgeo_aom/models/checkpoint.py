@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from safetensors import safe_open
@@ -20,6 +19,7 @@ from .. import __version__
 from ..bands import Band, list_presets, resolve_bands
 from ..catalogue import get_product
 from ..errors import CheckpointError, ConfigError
+from ..files import write_whole
 from ..transforms import Normalize
 from .archive import check_archive, file_error
 from .loading import (
@@ -228,18 +228,11 @@ def _write(
         'torchgeo_aom_version': __version__,
         'tensors_sha256': _tensors_sha256(tensors),
     }
-    part = path.with_name(f'.{path.name}.{uuid4().hex[:8]}.part')
     content = save(tensors, {**metadata, **facts})
     try:
-        with part.open('wb') as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        write_whole(path, content)
     except OSError as error:
         raise CheckpointError(f'{path} could not be written: {error}.') from error
-    finally:
-        part.unlink(missing_ok=True)
     return hashlib.sha256(content).hexdigest()
 
 

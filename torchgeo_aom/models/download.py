@@ -8,12 +8,12 @@ import os
 import urllib.request
 from pathlib import Path
 from urllib.parse import unquote, urlparse
-from uuid import uuid4
 
 import torch
 from tqdm import tqdm
 
 from ..errors import CheckpointError
+from ..files import replacing
 from .checkpoint import file_sha256
 
 __all__ = ('cache_path', 'fetch')
@@ -38,9 +38,8 @@ def cache_path(url: str, sha256: str, folder: str | os.PathLike[str] | None = No
 
 def _download(url: str, path: Path, sha256: str, progress: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.{uuid4().hex[:8]}.part')
     digest = hashlib.sha256()
-    try:
+    with replacing(path) as part:
         # Only http(s) comes here, and urllib follows redirects to nothing else but ftp.
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, part.open('wb') as file:
             total = int(response.headers.get('Content-Length') or 0) or None
@@ -51,17 +50,12 @@ def _download(url: str, path: Path, sha256: str, progress: bool) -> None:
                     file.write(block)
                     digest.update(block)
                     bar.update(len(block))
-            file.flush()
-            os.fsync(file.fileno())
         if digest.hexdigest() != sha256:
             raise CheckpointError(
                 f'{url} has SHA-256 {digest.hexdigest()}, expected {sha256}: the download was cut '
                 'off or the file was changed. Nothing was kept. Try again; if it happens again, '
                 'tell the maintainers.'
             )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def fetch(

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from torchgeo_aom.errors import DataError
+from torchgeo_aom.files import part_of, replacing
 
-from .outputs import part_of, replacing, writing
+from .outputs import writing
 from .place import Grid
 from .raster import FAILURES, gdal
 

@@ -6,8 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import platform
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchgeo_aom.errors import ConfigError, DataError
+from torchgeo_aom.files import HOST, replacing
 
-__all__ = ('Store', 'check_output', 'part_of', 'replacing', 'writing')
-
-# Machines share folders, and their processes have the same numbers.
-_HOST = re.sub(r'\W', '', platform.node().partition('.')[0]) or 'host'
+__all__ = ('Store', 'check_output', 'writing')
 
 
 def check_output(path: str | Path, inputs: tuple[str, ...], overwrite: bool) -> Path:
@@ -70,39 +66,6 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def part_of(path: Path, suffix: str) -> Path:
-    """Name of a file in the making: hidden, and swept by the next run if this process dies.
-
-    Args:
-        path: the final file.
-        suffix: ending of the name.
-
-    Returns:
-        The name, in the same folder.
-    """
-    return path.with_name(f'.{path.name}.{_HOST}-{os.getpid()}.part{suffix}')
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file that appears whole, or not at all; what was there before stays until then.
-
-    Args:
-        path: the file.
-
-    Yields:
-        The name to write to.
-    """
-    part = part_of(path, path.suffix)
-    try:
-        yield part
-        with part.open('rb') as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 class Store:
     """Pieces of a result, in a hidden folder beside it, until all of them are there.
 
@@ -141,7 +104,7 @@ class Store:
             owner = other.name.removeprefix(f'.{name}.').partition('.')[0]
             host, _, pid = owner.rpartition('-')
             # Whether a process of another machine lives cannot be known.
-            known = host == _HOST and pid.isdigit() and int(pid) != os.getpid()
+            known = host == HOST and pid.isdigit() and int(pid) != os.getpid()
             if other.is_file() and known and not _alive(int(pid)):
                 other.unlink(missing_ok=True)
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from torchgeo_aom.bands import Band
 from torchgeo_aom.errors import DataError
+from torchgeo_aom.files import replacing
 
 from .layers import Scene
-from .outputs import replacing, writing
+from .outputs import writing
 from .raster import FAILURES, gdal
 from .reader import SceneReader
 

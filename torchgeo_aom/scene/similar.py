@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from torchgeo_aom.errors import ConfigError, DataError
+from torchgeo_aom.files import replacing
 
-from .outputs import check_output, replacing, writing
+from .outputs import check_output, writing
 from .vectors import read_vectors, write_frame
 
 if TYPE_CHECKING:

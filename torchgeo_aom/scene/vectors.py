@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchgeo_aom.errors import ConfigError, DataError
+from torchgeo_aom.files import replacing
 
 from .grid import Plan
-from .outputs import Store, replacing, writing
+from .outputs import Store, writing
 from .pipeline import Collector
 from .place import Grid, scale
 

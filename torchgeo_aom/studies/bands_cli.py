@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from pathlib import Path
 
+from ..command import say
 from .bands import IMPORTANCE, BandStudy, run_bands
 from .bands_report import bands_report
 from .cells import Cell
 from .cli import finish, said
 from .encoder import model_names
-from .options import add_common, common_values, say
+from .options import add_common, common_values, study_parser
 
 __all__ = ('main',)
 
-PROG = 'torchgeo-aom study bands'
 EPILOG = f"""\
 models: {', '.join(model_names())}
 importance: {', '.join(IMPORTANCE)}
@@ -39,10 +37,9 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 1 where a cell failed.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        PROG, description='Scores by bands: how many, which of them, and what if some are missing.',
-        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
+    parser = study_parser(
+        'bands', 'Scores by bands: how many, which of them, and what if some are missing.', EPILOG,
+        'rows.csv and the report',
     )  # fmt: skip
     add = parser.add_argument
     add_common(add)
@@ -60,10 +57,6 @@ def main(argv: list[str] | None = None) -> int:
     add('--importance-models', nargs='+', metavar='MODEL', help='default: statistics')
     add('--orders', type=int, metavar='N', help='random orders for Shapley values (default: 8)')
     add('--within', type=float, metavar='SHARE', help='as good as all bands (default: 0.01)')
-    add(
-        '--output', type=Path, default=Path('output/study_bands'), metavar='DIR',
-        help='folder of rows.csv and the report (default: %(default)s)',
-    )  # fmt: skip
     options = parser.parse_args(arguments)
     values, folder = common_values(options, BandStudy)
     start = time.monotonic()

@@ -13,13 +13,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped, unused-ignore]
-
 from .. import __version__
+from ..command import read_options
 from ..errors import ConfigError, suggest
-from .report import Report, write_file
+from ..files import write_whole
+from .report import Report
 
-__all__ = ('STUDIES', 'main', 'output_folder', 'pairs', 'values_of')
+__all__ = ('STUDIES', 'finish', 'main', 'said', 'values_of')
 
 PROG = 'torchgeo-aom study'
 #: what each study is about, and the module whose main(argv) runs it
@@ -41,51 +41,6 @@ write to one folder. report.md, report.html and figures stand beside it.
 """
 
 
-def output_folder(path: Path) -> Path:
-    """Make the folder of a study.
-
-    Args:
-        path: what the user gave.
-
-    Returns:
-        The folder.
-
-    Raises:
-        ConfigError: if it cannot be written.
-    """
-    folder = path.expanduser().resolve()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f'--output {folder} cannot be written: {error}') from error
-    return folder
-
-
-def pairs(texts: Sequence[str], option: str) -> dict[str, Any]:
-    """Values of an option that takes KEY=VALUE, read as YAML.
-
-    Args:
-        texts: what the user gave.
-        option: the option, for messages.
-
-    Returns:
-        Values by key.
-
-    Raises:
-        ConfigError: if there is no equals sign.
-    """
-    found = {}
-    for text in texts:
-        key, sign, value = text.partition('=')
-        if not sign or not key:
-            raise ConfigError(f'{option} takes KEY=VALUE, got {text!r}')
-        try:
-            found[key.replace('-', '_')] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f'{option} {text!r} cannot be read: {error}') from error
-    return found
-
-
 def values_of(config: Path | None, given: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
     """Options of a file, and those of the command line over them.
 
@@ -100,14 +55,7 @@ def values_of(config: Path | None, given: Mapping[str, Any], kind: type[Any]) ->
     Raises:
         ConfigError: if the file cannot be read, or an option is unknown.
     """
-    values: Any = {}
-    if config is not None:
-        try:
-            values = yaml.safe_load(config.read_text(encoding='utf-8'))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f'--config {config} cannot be read: {error}') from error
-        if not isinstance(values, dict):
-            raise ConfigError(f'--config {config} must hold options by name, such as seeds: 3')
+    values = {} if config is None else read_options(config)
     merged = {**values, **given}
     arguments = {**(values.get('dataset_args') or {}), **(given.get('dataset_args') or {})}
     if arguments:
@@ -144,7 +92,7 @@ def finish(
     page = report.write(folder)
     if results is not None:
         facts = {'version': __version__, 'title': report.title, 'results': results}
-        write_file(folder / 'study.json', (json.dumps(facts, indent=1) + '\n').encode())
+        write_whole(folder / 'study.json', (json.dumps(facts, indent=1) + '\n').encode())
     print(folder / 'report.md')
     print(page)
     seconds = time.monotonic() - start

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from ..bands import resolve_bands
+from ..command import output_folder, say
 from ..data.samples import EuroSAT200, SentinelPairs, composite
 from ..errors import ConfigError
 from ..models.aom import AOM, SIZES
 from ..models.registry import register
 from ..models.weights import default_weights, load_backbone
 from ..transforms import Normalize
-from .cli import finish, output_folder, said
+from .cli import finish, said
 from .look import attention, band_maps, likeness, region_maps, token_components
 from .look_plots import plot_attention, plot_band_maps, plot_components, plot_regions
-from .options import say
 from .report import Report
 
 __all__ = ('look', 'main')

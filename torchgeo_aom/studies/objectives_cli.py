@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..command import output_folder, say
 from ..errors import ConfigError
 from ..plot import plot_scores
-from .cli import finish, output_folder, said
+from .cli import finish, said
 from .objectives import OBJECTIVES, RUNS, ObjectiveResult, ObjectiveStudy, run_objectives
-from .options import say
 from .report import Report, points, spread_of
 
 __all__ = ('main', 'objectives_report')

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from .cli import output_folder, pairs, values_of
+from ..command import key_values, output_folder
+from .cli import values_of
 
-__all__ = ('add_common', 'common_values', 'say')
+__all__ = ('add_common', 'common_values', 'study_parser')
 
 
-def say(text: str) -> None:
-    """Tell the user what is going on, apart from results."""
-    print(text, file=sys.stderr, flush=True)
+def study_parser(study: str, description: str, epilog: str, what: str) -> argparse.ArgumentParser:
+    """Make the parser of a study, with ``--output``; an option that is not given has no value.
+
+    Args:
+        study: its name.
+        description: what it is about, a sentence.
+        epilog: examples.
+        what: what its folder holds.
+    """
+    parser = argparse.ArgumentParser(
+        f'torchgeo-aom study {study}', description=description, epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS,
+    )  # fmt: skip
+    parser.add_argument(
+        '--output', type=Path, default=Path(f'output/study_{study}'), metavar='DIR',
+        help=f'folder of {what} (default: %(default)s)',
+    )  # fmt: skip
+    return parser
 
 
 def add_common(add: Any, data: bool = True) -> None:
@@ -63,13 +78,13 @@ def common_values(options: argparse.Namespace, kind: type[Any]) -> tuple[dict[st
     """
     given = dict(vars(options))
     config, output = given.pop('config', None), given.pop('output')
-    arguments = pairs(given.pop('dataset_arg', []), '--dataset-arg')
+    arguments = key_values(given.pop('dataset_arg', []), '--dataset-arg')
     if 'root' in given and 'root' not in (field.name for field in fields(kind)):
         arguments['root'] = given.pop('root')
     if arguments:
         given['dataset_args'] = arguments
     if 'preset' in given:
-        given['presets'] = pairs(given.pop('preset'), '--preset')
+        given['presets'] = key_values(given.pop('preset'), '--preset')
     patch = given.get('patch_size', '')
     if patch.isdigit():
         given['patch_size'] = int(patch)

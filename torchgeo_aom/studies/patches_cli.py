@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from pathlib import Path
 
+from ..command import say
 from .cli import finish, said
-from .options import add_common, common_values, say
+from .options import add_common, common_values, study_parser
 from .patches import PatchStudy, run_patches
 from .patches_report import patches_report
 
 __all__ = ('main',)
 
-PROG = 'torchgeo-aom study patches'
 EPILOG = """\
 examples:
   torchgeo-aom study patches --patch-sizes 8 16 32 64 --preset 'no red edge=[B02, B03, B04, B08]'
@@ -33,9 +31,9 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 1 where a cell failed.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        PROG, description='Scores, time and memory by patch size and bands.', epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS,
+    parser = study_parser(
+        'patches', 'Scores, time and memory by patch size and bands.', EPILOG,
+        'rows and the report',
     )  # fmt: skip
     add = parser.add_argument
     add_common(add)
@@ -46,10 +44,6 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     add('--steps', type=int, help='steps of the head where samples have masks (default: 200)')
     add('--crop', type=int, metavar='PX', help='crop that the head is trained with')
-    add(
-        '--output', type=Path, default=Path('output/study_patches'), metavar='DIR',
-        help='folder of rows and the report (default: %(default)s)',
-    )  # fmt: skip
     options = parser.parse_args(arguments)
     given, folder = common_values(options, PatchStudy)
     config = PatchStudy(**given)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +12,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import FigureBase
 
-__all__ = ('Report', 'points', 'spread_of', 'write_file')
+from ..files import write_whole
+
+__all__ = ('Report', 'points', 'spread_of')
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -38,24 +38,6 @@ def points(mean: float, spread: float | None = None) -> str:
 def spread_of(scores: Sequence[float]) -> float:
     """Standard deviation over seeds; NaN with a single one."""
     return float(np.std(scores, ddof=1)) if len(scores) > 1 else float('nan')
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file that is whole or absent.
-
-    Args:
-        path: the file.
-        data: its content.
-    """
-    handle, part = tempfile.mkstemp(dir=path.parent, suffix='.part')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(data)
-        os.chmod(part, 0o644)
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
 
 
 @dataclass(frozen=True)
@@ -164,9 +146,9 @@ class Report:
         """
         for _, block in self.blocks:
             if isinstance(block, _Picture):
-                write_file(folder / f'{block.name}.png', block.data)
-        write_file(folder / 'report.md', self.markdown().encode())
-        write_file(folder / 'report.html', self.page().encode())
+                write_whole(folder / f'{block.name}.png', block.data)
+        write_whole(folder / 'report.md', self.markdown().encode())
+        write_whole(folder / 'report.html', self.page().encode())
         return folder / 'report.html'
 
 

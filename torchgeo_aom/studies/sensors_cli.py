@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
+from ..command import say
 from ..plot import plot_scores
 from .cli import finish, said
-from .options import add_common, common_values, say
+from .options import add_common, common_values, study_parser
 from .report import Report, points, spread_of
 from .sensor_cases import CASES, Case
 from .sensors import SensorResult, SensorStudy, run_sensors
 
 __all__ = ('main', 'sensors_report')
 
-PROG = 'torchgeo-aom study sensors'
 EPILOG = f"""\
 cases: {', '.join(CASES)}; hls needs --root
 
@@ -107,18 +105,14 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 1 where something failed.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        PROG, description='Train on one sensor, test on another.', epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS,
+    parser = study_parser(
+        'sensors', 'Train on one sensor, test on another.', EPILOG,
+        'rows and the report',
     )  # fmt: skip
     add = parser.add_argument
     add_common(add, data=False)
     add('--cases', nargs='+', metavar='CASE', help='default: landsat-like levels')
     add('--root', help='folder of the HLS chips, for the case hls')
-    add(
-        '--output', type=Path, default=Path('output/study_sensors'), metavar='DIR',
-        help='folder of rows and the report (default: %(default)s)',
-    )  # fmt: skip
     given, folder = common_values(parser.parse_args(arguments), SensorStudy)
     config = SensorStudy(**given)
     start = time.monotonic()

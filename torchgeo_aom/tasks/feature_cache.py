@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from ..datasets.base import BandDataset
 from ..errors import AOMWarning
+from ..files import replacing
 
 __all__ = (
     'Arrays',
@@ -148,13 +148,7 @@ def store_arrays(path: Path, arrays: Arrays) -> None:
     """Write a file that is whole or absent; a cache that cannot be written is no reason to fail."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, suffix='.part')
-        try:
-            with os.fdopen(handle, 'wb') as file:
-                np.savez(file, values=arrays.values, labels=arrays.labels, images=arrays.images)
-            os.replace(part, path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
+        with replacing(path) as part, part.open('wb') as file:
+            np.savez(file, values=arrays.values, labels=arrays.labels, images=arrays.images)
     except OSError as error:
         warnings.warn(f'Features are not kept: {error}', AOMWarning, stacklevel=4)

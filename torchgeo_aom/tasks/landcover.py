@@ -24,6 +24,7 @@ from tqdm import tqdm
 from .. import __version__
 from ..data.crops import RandomCrops
 from ..data.samples import SentinelPairs
+from ..files import replacing
 from ..models.aom import AOM
 from ..transforms import Normalize, NormalizeSample
 from .dense_scores import fit_pixels, iou_report
@@ -149,9 +150,8 @@ def train_head(
         )
         train, validate = (DataLoader(data, settings.batch_size) for data in (crops, check))
         trainer.fit(task, train, validate)
-        part = Path(scratch) / path.name
-        trainer.save_checkpoint(part)
-        part.replace(path)
+        with replacing(path) as part:
+            trainer.save_checkpoint(part)
     return path, False
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -14,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml  # type: ignore[import-untyped, unused-ignore]
 from matplotlib.figure import Figure
 
 from .. import __version__
+from ..command import key_values, output_folder, read_options, say
 from ..errors import ConfigError, suggest
+from ..files import write_whole
 from ..plot import plot_scores
 from . import feature_speed
 from .probe_run import METHODS, ProbeConfig, Row, run
@@ -166,19 +165,6 @@ def _point(row: Row | None, metric: str) -> tuple[float, float]:
     return row.mean(metric), spread if spread == spread else 0.0
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that is whole or absent."""
-    handle, part = tempfile.mkstemp(dir=path.parent, suffix='.part')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(data)
-        os.chmod(part, 0o644)
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
-
-
 def _results(config: ProbeConfig, rows: Sequence[Row]) -> bytes:
     listed = [
         {
@@ -254,18 +240,14 @@ def _values(options: argparse.Namespace) -> dict[str, Any]:
     """Options of the file, and those of the command line over them."""
     given = dict(vars(options))
     path = given.pop('config', None)
-    values = {} if path is None else _read(path)
+    values = {} if path is None else read_options(path)
     root, more = given.pop('root', None), given.pop('dataset_arg', [])
     for key in ('output', 'json'):
         given.pop(key)
     arguments = dict(values.get('dataset_args') or {})
     if root is not None:
         arguments['root'] = root
-    for text in more:
-        key, found, value = text.partition('=')
-        if not found:
-            raise ConfigError(f'--dataset-arg takes KEY=VALUE, got {text!r}')
-        arguments[key.replace('-', '_')] = yaml.safe_load(value)
+    arguments |= key_values(more, '--dataset-arg')
     if 'bands' in given:
         pairs = [text.rpartition('=') for text in given['bands']]
         specs = {spec: spec.split(',') if ',' in spec else spec for _, _, spec in pairs}
@@ -275,16 +257,6 @@ def _values(options: argparse.Namespace) -> dict[str, Any]:
         given['patch_size'] = int(patch)
     merged = {**values, **given}
     return {**merged, 'dataset_args': arguments} if arguments else merged
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f'--config {path} cannot be read: {error}') from error
-    if not isinstance(values, dict):
-        raise ConfigError(f'--config {path} must hold options by name, such as dataset: UCMerced')
-    return values
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -301,18 +273,10 @@ def main(argv: list[str] | None = None) -> int:
         return feature_speed.main([text for text in arguments if text != '--speed'])
     options = _parser().parse_args(arguments)
     config = config_from(_values(options), str(getattr(options, 'config', 'the command line')))
-    folder: Path = options.output.expanduser().resolve()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f'--output {folder} cannot be written: {error}') from error
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
+    folder = output_folder(options.output)
     start = time.monotonic()
     path = folder / 'results.json'
-    rows = run(config, say, lambda rows: _write(path, _results(config, rows)))
+    rows = run(config, say, lambda rows: write_whole(path, _results(config, rows)))
     failed = {(row.bands, row.method): row.failed for row in rows if row.failed is not None}
     some = any(row.failed is None for row in rows)
     if some:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..command import output_folder
 from ..data.samples import composite
 from ..datasets.pictures import class_colors
 from ..errors import ConfigError, suggest
@@ -192,11 +193,7 @@ def main(argv: list[str] | None = None) -> int:
         patch: int | str = 'auto' if options.patch == 'auto' else int(options.patch)
     except ValueError as error:
         raise ConfigError(f"--patch must be px or 'auto', got {options.patch!r}.") from error
-    folder: Path = options.output.expanduser().resolve()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f'--output {folder} cannot be written: {error}') from error
+    folder = output_folder(options.output)
     protocol = Protocol(
         options.dataset, dict(options.data), options.model, options.weights, patch,
         options.image_size or options.crop, options.steps, options.epochs, options.batch,

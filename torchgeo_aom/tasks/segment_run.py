@@ -21,6 +21,7 @@ from torch import Tensor
 from .. import __version__
 from ..datamodules.base import BandDataModule
 from ..errors import ConfigError
+from ..files import replacing
 from ..models.weights import as_source, read_source
 from .dense_scores import fit_pixels, iou_report, random_features
 from .feature_cache import content, dataset_digest
@@ -282,7 +283,5 @@ def _keep(path: Path, said: list[NDArray[Any]]) -> None:
     """Keep the maps of the first places, in a file that is whole or absent."""
     path.parent.mkdir(exist_ok=True)
     shown = np.stack(said[:PLACES]) if len({s.shape for s in said}) == 1 else np.zeros(0)
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        part = Path(scratch) / path.name
+    with replacing(path) as part:
         np.savez_compressed(part, maps=shown)
-        part.replace(path)
