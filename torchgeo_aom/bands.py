@@ -89,6 +89,8 @@ def resolve_bands(
 
     Raises:
         BandError: if an entry is unknown, ambiguous or duplicated, or the count does not fit.
+
+    .. versionadded:: 0.1
     """
     default = None if sensor is None else get_sensor(sensor)
     bands = tuple(_expand(spec, default))
@@ -287,6 +289,8 @@ def band_rows(bands: Iterable[Band]) -> list[dict[str, Any]]:
 
     Returns:
         One dict a channel, ready for JSON.
+
+    .. versionadded:: 0.1
     """
     rows = []
     for k, band in enumerate(bands):
@@ -322,6 +326,8 @@ def describe_bands(bands: Iterable[Band]) -> str:
     Returns:
         A table with one line a channel: name, sensor, wavelength, channel index, nearest
         Sentinel-2 band and the distance to it.
+
+    .. versionadded:: 0.1
     """
     header = ('channel', 'band', 'sensor', 'um', 'index', 'nearest S2', 'distance nm')
 

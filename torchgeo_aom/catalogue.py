@@ -121,17 +121,25 @@ def load_sensors(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
     Raises:
         BandError: if the file cannot be read or a key is wrong; nothing is added then.
+
+    .. versionadded:: 0.1
     """
     return _load().add(_read(path), str(path))
 
 
 def list_sensors() -> tuple[str, ...]:
-    """Names of all sensors."""
+    """Names of all sensors.
+
+    .. versionadded:: 0.1
+    """
     return tuple(_load().sensors)
 
 
 def list_presets() -> tuple[str, ...]:
-    """Everything that names a whole list of bands: sensors, their groups, and presets."""
+    """Everything that names a whole list of bands: sensors, their groups, and presets.
+
+    .. versionadded:: 0.1
+    """
     catalogue = _load()
     names: list[str] = []
     for sensor in catalogue.sensors.values():
@@ -164,6 +172,8 @@ def get_sensor(name: str) -> Sensor:
 
     Raises:
         BandError: if there is none; the message lists what there is.
+
+    .. versionadded:: 0.1
     """
     found = find_sensor(name) if isinstance(name, str) else None
     if found is None:
@@ -188,6 +198,8 @@ def get_product(name: str, sensor: str | None = None) -> Product:
 
     Raises:
         ConfigError: if there is none; the message lists what there is.
+
+    .. versionadded:: 0.1
     """
     prefix, colon, rest = name.partition(':')
     if colon:
@@ -221,6 +233,8 @@ def band_statistics(
 
     Raises:
         ConfigError: if a band has none.
+
+    .. versionadded:: 0.1
     """
     if statistics is None:
         pairs = [None if b.mean is None or b.std is None else (b.mean, b.std) for b in bands]
@@ -249,6 +263,8 @@ def product_statistics(
 
     Raises:
         ConfigError: if a band has none, or none of a quantity that can fit.
+
+    .. versionadded:: 0.1
     """
     pairs = [None if b.mean is None or b.std is None else (b.mean, b.std) for b in bands]
     sensors: dict[str, Sensor] = {}

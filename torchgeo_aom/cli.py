@@ -326,29 +326,27 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _weights_list(options: argparse.Namespace) -> int:
     from torchgeo_aom.models.weights_enum import ENUMS, members
+    from torchgeo_aom.models.weights_table import weights_text
 
-    rows = {
-        model: [f'{enum.__name__}.{name}' for name in members(enum)]
-        for model, enum in ENUMS.items()
-    }
     if options.json:
-        _print_json(rows)
+        names = {model: [f'{enum.__name__}.{name}' for name in members(enum)]
+                 for model, enum in ENUMS.items()}  # fmt: skip
+        _print_json(names)
     else:
-        for model, names in rows.items():
-            print(f'{model}  {" ".join(names) or "no trained weights yet"}')
+        print(weights_text())
     return 0
 
 
 def _weights_show(options: argparse.Namespace) -> int:
     from torchgeo_aom.models.weights import find_weights
+    from torchgeo_aom.models.weights_table import facts_text
 
     member = find_weights(options.name)
     facts = {'name': str(member), 'url': member.url, **member.meta}
     if options.json:
         _print_json(facts)
     else:
-        width = max(map(len, facts))
-        print('\n'.join(f'{key:<{width}}  {value}' for key, value in facts.items()))
+        print(facts_text(facts))
     return 0
 
 

@@ -22,6 +22,8 @@ def patchify(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
 
     Returns:
         Patches of shape (B, C * Nh * Nw, height * width), in the order of the tokens.
+
+    .. versionadded:: 0.1
     """
     x = images.unflatten(3, (-1, patch_size[1])).unflatten(2, (-1, patch_size[0]))
     return x.transpose(3, 4).flatten(4).flatten(1, 3)
@@ -46,6 +48,8 @@ def reconstruction_loss(
 
     Returns:
         Mean over the pixels that count; 0 where none do.
+
+    .. versionadded:: 0.1
     """
     count = masked[:, :, None].expand_as(target)
     if valid is not None:
@@ -84,6 +88,8 @@ def alignment_loss(
     Raises:
         ConfigError: if there are fewer than 2 scales, the option is unknown, or batch negatives are
             asked of a batch of one.
+
+    .. versionadded:: 0.1
     """
     if negatives not in ('none', 'batch'):
         raise ConfigError(f"negatives must be 'none' or 'batch', got {negatives!r}.")
@@ -125,5 +131,7 @@ def total_loss(
 
     Returns:
         The loss to minimise.
+
+    .. versionadded:: 0.1
     """
     return recon_weight * torch.stack(tuple(reconstruction)).mean() + align_weight * alignment

@@ -50,6 +50,8 @@ def plot_scores(
 
     Raises:
         InputError: if a method has not one score for each group.
+
+    .. versionadded:: 0.1
     """
     for name, scores in series.items():
         if len(scores) != len(groups):
@@ -119,6 +121,8 @@ def plot_maps(
 
     Raises:
         InputError: if a column has not one array for each place.
+
+    .. versionadded:: 0.1
     """
     for name, arrays in columns.items():
         if len(arrays) != len(rows):
@@ -178,6 +182,8 @@ def plot_demo(
 
     Returns:
         The figure.
+
+    .. versionadded:: 0.1
     """
     figure = Figure(figsize=(16, 11), layout='constrained')
     figure.suptitle(title, fontsize=14)

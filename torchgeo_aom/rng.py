@@ -28,6 +28,8 @@ def generator(seed: int, *key: int | str) -> np.random.Generator:
 
     Raises:
         ConfigError: if the seed or a key is neither an integer nor a string.
+
+    .. versionadded:: 0.1
     """
     parts = []
     for part in (seed, *key):

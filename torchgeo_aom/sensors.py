@@ -40,6 +40,8 @@ class Band:
         common_name: STAC ``eo:common_name``.
         mean: typical mean in reflectance.
         std: typical standard deviation in reflectance.
+
+    .. versionadded:: 0.1
     """
 
     name: str
@@ -104,6 +106,8 @@ class Product:
         nodata: stored value that means "no data", None if there is none.
         nodata_in: ``'each'`` where the value says so in every band by itself, ``'all'`` where a
             pixel has no data only if all bands hold the value, as one band may measure it.
+
+    .. versionadded:: 0.1
     """
 
     name: str
@@ -120,7 +124,10 @@ class Product:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation per band, where they come from and of which quantity."""
+    """Mean and standard deviation per band, where they come from and of which quantity.
+
+    .. versionadded:: 0.1
+    """
 
     name: str
     source: str
@@ -144,6 +151,8 @@ class Sensor:
         prefixes: what may stand in front of a band name, such as ``SR_``.
         band_aliases: other spellings of a band.
         statistics: statistics name to `Statistics`; the first one fills ``Band.mean`` and ``std``.
+
+    .. versionadded:: 0.1
     """
 
     name: str

@@ -82,6 +82,8 @@ def wavelength_to_index(um: float) -> float:
 
     Raises:
         BandError: if the wavelength is outside the reflective range.
+
+    .. versionadded:: 0.1
     """
     if not (math.isfinite(um) and MIN_UM <= um <= MAX_UM):
         raise BandError(
@@ -101,6 +103,8 @@ def index_to_wavelength(index: float) -> float | None:
 
     Returns:
         The wavelength in micrometers, or None if the index is beyond the reflective range.
+
+    .. versionadded:: 0.1
     """
     i = min(max(math.floor(index), 0), _SEGMENTS - 1)
     um = round(_CENTRES[i] + (index - i) * (_CENTRES[i + 1] - _CENTRES[i]), 9)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +24,7 @@ from torchgeo_aom.bands import (
     resolve_bands,
 )
 from torchgeo_aom.catalogue import find_sensor
-from torchgeo_aom.errors import BandError, ConfigError, InputError, UnitError, UnitWarning
+from torchgeo_aom.errors import BandError, ConfigError, InputError, UnitError, UnitWarning, warn
 
 __all__ = ('Normalize', 'NormalizeSample', 'check_image')
 
@@ -72,6 +71,8 @@ class Normalize(nn.Module):
 
     Raises:
         ConfigError: if product, unit or statistics are missing, unknown or contradictory.
+
+    .. versionadded:: 0.1
     """
 
     shift: Tensor
@@ -111,7 +112,7 @@ class Normalize(nn.Module):
             if doubt and strict:
                 raise UnitError(doubt)
             if doubt:
-                warnings.warn(doubt, UnitWarning, stacklevel=_outside())
+                warn(doubt, UnitWarning)
         if min(self.std) < 0:
             raise ConfigError(f'std must not be negative: {self.std}')
         self.nodata, self.nodata_in = _choose_nodata(nodata, chosen)
@@ -265,6 +266,8 @@ class NormalizeSample(nn.Module):
     Args:
         normalize: the transform of the image.
         keys: entries of the sample that are images.
+
+    .. versionadded:: 0.1
     """
 
     def __init__(self, normalize: Normalize, keys: str | Sequence[str] = ('image',)) -> None:
@@ -365,14 +368,6 @@ def _sensor_of(bands: Sequence[Band]) -> Sensor | None:
     name = names.pop()
     found = find_sensor(name) if name and not names else None
     return found[0] if found else None
-
-
-def _outside() -> int:
-    """The stack level, for the caller, of the first frame that is not of this package."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals.get('__name__', '').startswith('torchgeo_aom'):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def _choose_nodata(nodata: float | str | None, product: Product) -> tuple[float | None, str]:

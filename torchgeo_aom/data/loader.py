@@ -142,6 +142,8 @@ class PretrainDataModule(BaseDataModule):
     Raises:
         ConfigError: if an option or a block is not valid.
         BandError: if bands are unknown.
+
+    .. versionadded:: 0.1
     """
 
     def __init__(

@@ -35,6 +35,8 @@ def collate_bands(
     Raises:
         BandError: if the bands of a sample do not fit its channels.
         InputError: if there are no samples, an image is not of floats, or sizes or numbers differ.
+
+    .. versionadded:: 0.1
     """
     for k, image in enumerate(images):
         kind = image.dtype if isinstance(image, Tensor) else type(image).__name__

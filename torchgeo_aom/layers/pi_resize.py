@@ -31,6 +31,8 @@ def resize_matrix(src: int, dst: int) -> np.ndarray:
     Returns:
         Matrix ``B`` of shape (dst, src), float64, with ``resized = B @ row``; the same as
         ``torch.nn.functional.interpolate(mode='linear', align_corners=False)``.
+
+    .. versionadded:: 0.1
     """
     centre = np.clip((np.arange(dst) + 0.5) * src / dst - 0.5, 0, src - 1)
     return np.clip(1 - np.abs(centre[:, None] - np.arange(src)), 0, None)
@@ -51,6 +53,8 @@ def pi_matrices(src: tuple[int, int], dst: tuple[int, int]) -> tuple[Tensor, Ten
 
     Returns:
         Matrices of shape (dst height, src height) and (dst width, src width), float64.
+
+    .. versionadded:: 0.1
     """
     rows, cols = (_pinv_transposed(s, d) for s, d in zip(src, dst, strict=True))
     return torch.from_numpy(rows), torch.from_numpy(cols)
@@ -72,6 +76,8 @@ def pi_resize(
     Returns:
         Kernel of shape (..., height, width) with the dtype of ``kernel``; ``kernel`` itself where
         the size already fits (Eq. 2), so that gradients and storage stay those of the bank.
+
+    .. versionadded:: 0.1
     """
     src = (kernel.shape[-2], kernel.shape[-1])
     if src == tuple(size):
@@ -99,6 +105,8 @@ def nearest_kernel(kernel_sizes: Iterable[int], patch_size: int) -> int:
 
     Raises:
         SizeError: if the bank is empty.
+
+    .. versionadded:: 0.1
     """
     sizes = sorted(kernel_sizes)
     if not sizes:
@@ -111,6 +119,9 @@ def nearest_kernel(kernel_sizes: Iterable[int], patch_size: int) -> int:
 
 
 def kernel_loss(kernel_size: int, patch_size: tuple[int, int]) -> float:
-    """Share of a kernel's degrees of freedom that PI-resize to a patch size loses, 0 to 1."""
+    """Share of a kernel's degrees of freedom that PI-resize to a patch size loses, 0 to 1.
+
+    .. versionadded:: 0.1
+    """
     kept = min(1.0, patch_size[0] / kernel_size) * min(1.0, patch_size[1] / kernel_size)
     return 1.0 - kept

@@ -181,6 +181,8 @@ def model_card(facts: Mapping[str, Any]) -> str:
 
     Returns:
         Markdown. What the author has to fill in says ``TODO``, and what nobody measured says so.
+
+    .. versionadded:: 0.1
     """
     facts_rows = [
         ('File', facts['file']),
@@ -243,6 +245,8 @@ def write_card(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> None:
 
     Raises:
         CheckpointError: if it cannot be written.
+
+    .. versionadded:: 0.1
     """
     try:
         Path(path).write_text(model_card(facts), encoding='utf-8')

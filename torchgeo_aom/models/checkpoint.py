@@ -301,6 +301,8 @@ def save_weights(
         ConfigError: if *model* is not an AOM, the name has another ending, or the metadata is not
             made of strings or claims what the model itself says, or *normalize* is for other
             bands than the model's or for a product that is not in the catalogue.
+
+    .. versionadded:: 0.1
     """
     model = as_aom(model)
     facts = {
@@ -334,6 +336,8 @@ def export_checkpoint(ckpt_path: str | os.PathLike[str], out_path: str | os.Path
 
     Raises:
         CheckpointError: if the checkpoint cannot be read or holds no AOM.
+
+    .. versionadded:: 0.1
     """
     state_dict, hparams = read_state_dict(ckpt_path)
     own = strip_prefix(state_dict)

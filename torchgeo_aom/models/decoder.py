@@ -37,6 +37,8 @@ def decoder_size(
 
     Raises:
         ConfigError: if they do not fit together.
+
+    .. versionadded:: 0.1
     """
     width = width or max(64, round(embed_dim * 2 / 3 / 64) * 64)
     num_heads = num_heads or max(1, width // HEAD_WIDTH)
@@ -57,6 +59,8 @@ def masked_ids(ids_keep: Tensor, total: int) -> Tensor:
 
     Returns:
         Indices of shape (B, S - K), ascending.
+
+    .. versionadded:: 0.1
     """
     visible = torch.zeros(ids_keep.shape[0], total, dtype=torch.uint8, device=ids_keep.device)
     visible.scatter_(1, ids_keep, 1)
@@ -74,6 +78,8 @@ def unpatchify(pixels: Tensor, grid: tuple[int, int], patch_size: int) -> Tensor
 
     Returns:
         Images of shape (B, C, Nh * P, Nw * P).
+
+    .. versionadded:: 0.1
     """
     x = pixels.unflatten(2, (patch_size, patch_size)).unflatten(1, (-1, *grid))
     return x.transpose(3, 4).flatten(4).flatten(2, 3)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -13,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import BandWarning, CheckpointError, CheckpointWarning, ConfigError
+from ..errors import BandWarning, CheckpointError, CheckpointWarning, ConfigError, warn
 from ..layers.pi_resize import nearest_kernel, pi_resize
 from .shapes import BANK, KERNEL, MAX_KERNEL_SIZE, shape_facts
 
@@ -41,15 +39,6 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 FACTS = '_aom_facts'
 
 _positional_warned = False
-
-
-def _warn(message: str, category: type[Warning]) -> None:
-    """Warn at the line of the user that led here, not inside a framework."""
-    inside = ('torchgeo_aom', 'torchgeo', 'torch', 'timm', 'segmentation_models_pytorch')
-    frame, level = sys._getframe(1), 2
-    while frame.f_back and frame.f_globals.get('__name__', '').split('.')[0] in inside:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
 
 
 @dataclass(frozen=True)
@@ -176,7 +165,7 @@ def adapt_kernel_bank(
         for name in ('weight', 'bias'):
             state_dict.pop(f'{bank}{size}.{name}', None)
     made = ', '.join(f'{size} from {source}' for size, source in resized.items()) or 'none'
-    _warn(
+    warn(
         f'The checkpoint has kernels of {sorted(have)} px, the model of {sorted(wanted)} px. '
         f'PI-resized: {made}; left out: {", ".join(map(str, unused)) or "none"}.',
         CheckpointWarning,
@@ -232,7 +221,7 @@ def warn_positional(model: nn.Module) -> None:
     if model.bands is not None or _positional_warned:
         return
     _positional_warned = True
-    _warn(
+    warn(
         'Pretrained weights are loaded into a model without bands: channels are taken as positions '
         '0..C-1, that is as the first bands of Sentinel-2 (B01, B02, ...), which is wrong for RGB '
         "and for most files: give bands=, e.g. bands='sentinel2:rgb' or a tag, "
@@ -314,7 +303,7 @@ def load_into(
     fits = all(key in target and own[key].shape == target[key].shape for key in heads)
     if heads and (head == 'drop' or not fits):
         if head == 'keep':
-            _warn(
+            warn(
                 f'The head of the checkpoint ({own[heads[0]].shape[0]} classes) is left out: the '
                 f'model has {getattr(model, "num_classes", 0)} classes.',
                 CheckpointWarning,

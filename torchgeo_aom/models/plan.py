@@ -22,7 +22,10 @@ KERNEL_SIZES = (16, 32, 64)
 
 @dataclass(frozen=True)
 class Plan:
-    """Facts and estimates of one forward pass (inference) or one step (training)."""
+    """Facts and estimates of one forward pass (inference) or one step (training).
+
+    .. versionadded:: 0.1
+    """
 
     model: str
     bands: tuple[Band, ...]
@@ -107,6 +110,8 @@ def describe(
         BandError: if a band is unknown.
         ConfigError: if the model, its tag or the dtype is unknown.
         SizeError: if a size is impossible.
+
+    .. versionadded:: 0.1
     """
     if dtype not in DTYPE_BYTES:
         raise ConfigError(f'dtype must be one of {tuple(DTYPE_BYTES)}, got {dtype!r}.')

@@ -277,7 +277,10 @@ def _register_torchgeo() -> None:
 
 
 def register() -> None:
-    """Make all AOM models known to timm, SMP and TorchGeo, whichever are installed."""
+    """Make all AOM models known to timm, SMP and TorchGeo, whichever are installed.
+
+    .. versionadded:: 0.1
+    """
     _register_timm()
     for register_with in (_register_smp, _register_torchgeo):
         try:

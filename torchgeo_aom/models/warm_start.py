@@ -85,6 +85,8 @@ def warm_start(
         CheckpointError: if the file cannot be read, or the ViT is of another size or kind; the
             model is then unchanged.
         ConfigError: if *model* is not an AOM, or timm does not know the name.
+
+    .. versionadded:: 0.1
     """
     model = as_aom(model)
     vit = _vit_state(source)

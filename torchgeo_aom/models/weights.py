@@ -93,6 +93,8 @@ def register_weights(
     Raises:
         CheckpointError: if the file cannot be read or is of another size than the model.
         ConfigError: if the name is taken, or the meta is incomplete or wrong.
+
+    .. versionadded:: 0.1
     """
     cls = enum_of(model)
     if not re.fullmatch('[A-Z][A-Z0-9_]*', name) or name == 'DEFAULT':
@@ -135,6 +137,8 @@ def find_weights(name: str) -> AOMWeights:
 
     Raises:
         ConfigError: if there is none, with the closest one.
+
+    .. versionadded:: 0.1
     """
     known = {
         f'{cls.__name__}.{key}': member
@@ -157,6 +161,8 @@ def default_weights(model: str) -> AOMWeights:
 
     Raises:
         CheckpointError: if there are none.
+
+    .. versionadded:: 0.1
     """
     known = members(enum_of(model))
     if 'DEFAULT' not in known:
@@ -256,6 +262,8 @@ def load_state(model: nn.Module, source: Source, *, head: str = 'keep') -> LoadR
     Warns:
         BandWarning: once a process, if the model has no bands.
         CheckpointWarning: if a head or a kernel is left out.
+
+    .. versionadded:: 0.1
     """
     state_dict, facts = read_source(source)
     model = as_aom(model)
@@ -289,6 +297,8 @@ def load_backbone(
     Raises:
         CheckpointError: if the file cannot be read or does not fit.
         ConfigError: if the size of the model is not known.
+
+    .. versionadded:: 0.1
     """
     state_dict, known = read_source(source)
     facts = {**facts_of({}, state_dict), **known}

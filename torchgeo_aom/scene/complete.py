@@ -65,6 +65,8 @@ def complete_scene(
         CheckpointError: if the checkpoint has no decoders.
         ConfigError: if a file exists, or something is not said.
         DataError: if a file cannot be read or written.
+
+    .. versionadded:: 0.1
     """
     if not isinstance(source, Scene):
         source = open_scene(source, bands, sensor=sensor, product=product)

@@ -51,6 +51,8 @@ class Scene:
         resampled: files that lie on another grid.
         rules: what may be opened.
         notes: what was found out and decided, for the first lines of a run.
+
+    .. versionadded:: 0.1
     """
 
     layers: tuple[Layer, ...]

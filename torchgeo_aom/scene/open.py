@@ -62,6 +62,8 @@ def open_scene(
         ConfigError: if something is not said, or an address is given instead of a file.
         DataError: if files are missing, damaged or do not lie on each other.
         UnitError: if it is said in two ways how values are stored.
+
+    .. versionadded:: 0.1
     """
     given = [source] if isinstance(source, str | Path) else list(source)
     paths = [check_local(path) for path in given]

@@ -77,6 +77,8 @@ def predict_scene(
         ConfigError: if a file exists, or something is not said.
         DataError: if a file cannot be read or written.
         SizeError: if sizes do not get on.
+
+    .. versionadded:: 0.1
     """
     options = options or RunOptions()
     if not isinstance(source, Scene):

@@ -40,6 +40,8 @@ class SceneResult:
         empty: windows without data, which it skipped.
         seconds: time that computing took.
         tags: facts that the files carry.
+
+    .. versionadded:: 0.1
     """
 
     files: tuple[Path, ...]

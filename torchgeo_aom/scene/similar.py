@@ -84,6 +84,8 @@ def similar_places(
     Raises:
         ConfigError: if the place lies in no window, or files were made with different models.
         DataError: if a file cannot be read, or holds no vectors.
+
+    .. versionadded:: 0.1
     """
     import geopandas
     import pandas

@@ -11,7 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from .cli import finish, output_folder, said
+from ..command import output_folder
+from .cli import finish, said
 from .report import Report
 from .results import Result, read_results
 

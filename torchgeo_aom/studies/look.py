@@ -28,6 +28,8 @@ def band_maps(model: AOM, image: Tensor, patch_size: int) -> NDArray[np.float32]
     Returns:
         (C, Nh, Nw): the length of each token, less the token of an even image of value 0, so that
         the codes of band and place, which are the same for every image, do not count.
+
+    .. versionadded:: 0.1
     """
     tokens, _ = model.patch_embed(image[None], None, patch_size)
     codes, _ = model.patch_embed(torch.zeros_like(image[None]), None, patch_size)
@@ -48,6 +50,8 @@ def region_maps(
     Returns:
         For each patch size (Nh, Nw): distance of the feature of a place from the mean of all; and
         the cosine between the image features of each two patch sizes, (P, P).
+
+    .. versionadded:: 0.1
     """
     maps: dict[int, NDArray[np.float32]] = {}
     features = []
@@ -75,6 +79,8 @@ def attention(model: AOM, image: Tensor, patch_size: int, block: int = -1) -> ND
     Returns:
         Weights (C, N, C, N): from the token of a band and place to that of another; the last two
         axes sum to 1.
+
+    .. versionadded:: 0.1
     """
     seen: list[Tensor] = []
 
@@ -111,6 +117,8 @@ def token_components(
     Returns:
         Components (N, C, 2) of the final tokens averaged over places, and the shares of the
         variance that they explain, (2,).
+
+    .. versionadded:: 0.1
     """
     parts = [
         model.forward_band_tokens(part, patch_size=patch_size).mean((2, 3)).cpu()
@@ -125,5 +133,8 @@ def token_components(
 
 
 def likeness(maps: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Correlation over places between the maps of each two bands, (C, Nh, Nw) -> (C, C)."""
+    """Correlation over places between the maps of each two bands, (C, Nh, Nw) -> (C, C).
+
+    .. versionadded:: 0.1
+    """
     return np.corrcoef(maps.reshape(len(maps), -1).astype(np.float64))

@@ -147,6 +147,8 @@ def dataset_bands(dataset: object, sensor: str | None = None) -> tuple[Band, ...
 
     Raises:
         BandError: if *sensor* has no such bands, or the parts of a union have different ones.
+
+    .. versionadded:: 0.1
     """
     if not stated_bands(dataset):
         parts = getattr(dataset, 'datasets', None)
