@@ -37,6 +37,8 @@ class RunOptions:
         nodata: ``'all'``: a pixel has no data where no band has; ``'any'``: where one band has not.
         trainer: Lightning's trainer, whose predict loop runs the windows on all its devices and
             machines instead of on *device*; its first process writes the files.
+
+    .. versionadded:: 0.1
     """
 
     chip: int | None = None
