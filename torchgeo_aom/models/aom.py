@@ -228,7 +228,7 @@ class AOM(Backbone):
         """Image feature and map of an image.
 
         Args:
-            x: normalised images of shape (B, C, H, W).
+            x: normalized images of shape (B, C, H, W).
             bands: bands of the channels where not those of the constructor; or a float tensor of
                 channel indices, (C,) or (B, C) with NaN where a sample lacks the channel.
             patch_size: patch size in px where not that of the constructor.
@@ -271,7 +271,7 @@ class AOM(Backbone):
         """Images to logits, or to image features where there is no head.
 
         Args:
-            x: normalised images of shape (B, C, H, W).
+            x: normalized images of shape (B, C, H, W).
             bands: see :meth:`forward_features`.
             patch_size: see :meth:`forward_features`.
 
@@ -289,7 +289,7 @@ class AOM(Backbone):
         """Normed tokens of each band by itself.
 
         Args:
-            x: normalised images of shape (B, C, H, W).
+            x: normalized images of shape (B, C, H, W).
             bands: see :meth:`forward_features`.
             patch_size: see :meth:`forward_features`.
 
@@ -312,7 +312,7 @@ class AOM(Backbone):
         """Feature maps of each band by itself.
 
         Args:
-            x: normalised images of shape (B, C, H, W).
+            x: normalized images of shape (B, C, H, W).
             bands: see :meth:`forward_features`.
             patch_size: see :meth:`forward_features`.
 
@@ -331,7 +331,7 @@ class AOM(Backbone):
         """Tokens of the last block where only some are let in (Eq. 4), for masked pretraining.
 
         Args:
-            x: normalised images of shape (B, C, H, W).
+            x: normalized images of shape (B, C, H, W).
             ids_keep: which of the C * Nh * Nw tokens are visible, indices of shape (B, K).
             bands: see :meth:`forward_features`.
             patch_size: see :meth:`forward_features`.
@@ -362,7 +362,7 @@ class AOM(Backbone):
         """Band-pooled maps after several blocks, in timm's form.
 
         Args:
-            x: normalised images of shape (B, C, H, W).
+            x: normalized images of shape (B, C, H, W).
             indices: the last n blocks if an integer, these blocks if a list, all if None.
             return_prefix_tokens: return (map, image feature) for each block.
             norm: apply the final norm to the maps.

@@ -128,7 +128,7 @@ class AOMEncoder(AOM):
         """Images to a pyramid of maps.
 
         Args:
-            x: normalised images of shape (B, C, H, W).
+            x: normalized images of shape (B, C, H, W).
             patch_size: patch size in px where not that of the constructor.
 
         Returns:

@@ -40,6 +40,10 @@ class RowStore:
     A row is one line, written at once under a lock, with a checksum at its end: a line that a
     killed process left half written is skipped, and its cell counts as not done. Of several rows
     of a cell the last one holds.
+
+    For cells that a few columns tell apart, and people who open tables; what a cell of
+    ``torchgeo-aom segment`` is, nested options of a version, goes into lines of JSON instead
+    (:class:`~torchgeo_aom.tasks.rows.RowFile`).
     """
 
     def __init__(

@@ -42,7 +42,7 @@ VALIDATION_STEP = -1  # one mask a sample for the whole run, so that epochs comp
 class PretrainTask(MaskedScales):
     """Pretraining of an AOM on batches of any sensors, one source a batch.
 
-    A batch is a mapping with ``image`` (B, C, H, W), normalised; ``valid``, bool of the same shape,
+    A batch is a mapping with ``image`` (B, C, H, W), normalized; ``valid``, bool of the same shape,
     where pixels are missing; ``bands``, one plain spec a channel; ``key``, the number of each
     sample; and ``source``, its name. Masks depend on seed, step and key alone.
 

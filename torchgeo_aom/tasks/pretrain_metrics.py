@@ -178,7 +178,7 @@ def reconstruction_figure(
     """Plot input, masked input, reconstruction and error of each band of one image.
 
     Args:
-        image: normalised image of shape (C, H, W).
+        image: normalized image of shape (C, H, W).
         predicted: prediction of all pixels, of the same shape; only masked ones are shown.
         masked: which pixels were hidden from the encoder, bool of the same shape.
         bands: name of each band.

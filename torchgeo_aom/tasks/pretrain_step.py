@@ -74,7 +74,7 @@ def check_batch(batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
     image, valid = batch['image'], batch.get('valid')
     if image.ndim != 4 or not image.is_floating_point() or len(batch['key']) != len(image):
         raise InputError(
-            'A batch has normalised float images of shape (B, C, H, W) and B keys, got '
+            'A batch has normalized float images of shape (B, C, H, W) and B keys, got '
             f'{image.dtype} of shape {tuple(image.shape)} and {len(batch["key"])} keys.'
         )
     if valid is None:
@@ -103,7 +103,7 @@ class SaveOnTerm(Callback):
 class MaskedScales(BaseTask):
     """Encoder, decoders and projection heads, and what a batch costs.
 
-    A batch is a mapping with ``image`` (B, C, H, W), normalised; ``valid``, bool of the same shape,
+    A batch is a mapping with ``image`` (B, C, H, W), normalized; ``valid``, bool of the same shape,
     where pixels are missing; ``bands``, one plain spec a channel; ``key``, the number of each
     sample; and ``source``, its name.
     """
@@ -347,13 +347,13 @@ class MaskedScales(BaseTask):
         """Predict bands that an image lacks from those that it has.
 
         Args:
-            image: normalised images of shape (B, C, H, W).
+            image: normalized images of shape (B, C, H, W).
             bands: bands of the channels, plain specs.
             missing: bands to predict; any that the model knows, best those that it was trained on.
             patch_size: one of the patch sizes trained; the smallest where not given.
 
         Returns:
-            Normalised bands of shape (B, len(missing), H, W).
+            Normalized bands of shape (B, len(missing), H, W).
 
         Raises:
             BandError: if bands do not fit the image, or a missing one is there.
