@@ -21,7 +21,7 @@ from torchgeo_aom.catalogue import load_sensors
 from torchgeo_aom.data.adapter import open_reader
 from torchgeo_aom.data.source import BadFiles, BadSampleError, Pixels, Reader, Source
 from torchgeo_aom.errors import AOMWarning, ConfigError, DataError
-from torchgeo_aom.files import write_whole
+from torchgeo_aom.files import replacing
 from torchgeo_aom.rng import generator
 from torchgeo_aom.transforms import Normalize
 
@@ -235,7 +235,8 @@ def _store(path: Path, found: SourceStatistics) -> None:
     """Write a file that is whole or absent; a cache that cannot be written is no reason to stop."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(asdict(found), indent=2).encode())
+        with replacing(path) as part, part.open('w', encoding='utf-8') as file:
+            json.dump(asdict(found), file, indent=2)
     except OSError as error:
         warnings.warn(f'Statistics are not kept: {error}', AOMWarning, stacklevel=3)
 
