@@ -3,6 +3,7 @@
     python tests/fuzz/fuzz.py checkpoints --count 10000 --log checkpoints.jsonl
     python tests/fuzz/fuzz.py rasters --count 10000 --log rasters.jsonl
     python tests/fuzz/fuzz.py rasters --only 137 --keep .
+    python tests/fuzz/fuzz.py checkpoints rasters texts --count 200
 
 File number N of a seed is always the same, so a finding can be read again (``--only``, with its
 traceback). Files are read in a process of their own, which is replaced when it crashes or hangs.
@@ -237,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('kind', choices=KINDS)
+    parser.add_argument('kind', choices=KINDS, nargs='+', help='one, or several in turn')
     parser.add_argument('--count', type=int, default=10_000, help='how many files')
     parser.add_argument('--seed', type=int, default=0, help='another seed, other damage')
     parser.add_argument('--timeout', type=float, default=60, help='seconds for one file')
@@ -245,9 +246,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--only', type=int, metavar='N', help='read one file, in this process')
     parser.add_argument('--keep', type=Path, metavar='FOLDER', help='with --only: write it there')
     options = parser.parse_args(argv)
-    kind, seed, count = options.kind, options.seed, options.count
-    if options.only is not None:
-        return show(kind, seed, options.only, options.keep)
+    if len(options.kind) > 1:
+        if options.log is not None or options.only is not None:
+            parser.error('--log and --only are for one kind')
+        import fuzz_readers  # noqa: F401 - loaded once, for the workers of all kinds
+    elif options.only is not None:
+        return show(options.kind[0], options.seed, options.only, options.keep)
+    return max([run(kind, options) for kind in options.kind])
+
+
+def run(kind: str, options: argparse.Namespace) -> int:
+    """Read the files of a kind, and say what became of them."""
+    seed, count = options.seed, options.count
     log = Log(options.log, kind, seed)
     first = max((row['index'] + 1 for row in log.rows), default=0)
     told = time.monotonic()
@@ -259,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             told = time.monotonic()
             print(f'{row["index"] + 1} of {count}', file=sys.stderr)
     print(json.dumps(log.summary()))
-    return bool(log.findings) or log.growth > GROWTH
+    return int(bool(log.findings) or log.growth > GROWTH)
 
 
 if __name__ == '__main__':
