@@ -1,0 +1,142 @@
+"""The guides hold what they say: code runs, each error has its entry, links lead somewhere."""
+
+import importlib.util
+import inspect
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from torchgeo_aom import catalogue, errors
+from torchgeo_aom.models.weights_enum import ENUMS
+from torchgeo_aom.studies.cards import paper_cards
+
+DOCS = Path(__file__).resolve().parents[1] / 'docs'
+GUIDES = ('start', 'bands', 'patch_sizes', 'sensors', 'own_weights')
+CLASSES = [
+    name
+    for name, value in vars(errors).items()
+    if inspect.isclass(value) and issubclass(value, errors.AOMError | errors.AOMWarning)
+]
+
+
+def page(name: str) -> str:
+    return (DOCS / f'{name}.md').read_text(encoding='utf-8')
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf'^```{language}\n(.*?)^```$', text, re.MULTILINE | re.DOTALL)
+
+
+def run(code: str, names: dict[str, Any], origin: str) -> None:
+    exec(compile(code, origin, 'exec'), names)
+
+
+@pytest.fixture
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget the sensors and weights that a guide adds."""
+    monkeypatch.setattr(catalogue, '_catalogue', None)
+    before = {cls: (set(cls._member_map_), list(cls._member_names_)) for cls in ENUMS.values()}
+    yield
+    for cls, (known, names) in before.items():
+        for name in set(cls._member_map_) - known:
+            type.__delattr__(cls, name)
+            del cls._member_map_[name]
+        cls._member_names_[:] = names
+
+
+@pytest.mark.usefixtures('forgotten')
+@pytest.mark.parametrize('name', GUIDES)
+def test_code_of_a_guide_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = page(name)
+    for toml in blocks(text, 'toml'):
+        (tmp_path / 'fieldcam.toml').write_text(toml, encoding='utf-8')
+    names: dict[str, Any] = {'__name__': name}
+    found = blocks(text, 'python')
+    assert found
+    for code in found:
+        run(code, names, f'{name}.md')
+
+
+def test_start_has_the_shapes_that_it_says() -> None:
+    names: dict[str, Any] = {}
+    for code in blocks(page('start'), 'python')[:3]:
+        run(code, names, 'start.md')
+    assert names['image'].shape == (4, 64, 64)
+    assert names['feature'].shape == (1, 192)
+    assert names['tokens'].shape == (1, 1 + 8 * 8, 192)
+
+
+@pytest.mark.parametrize('name', CLASSES)
+def test_every_error_and_warning_has_an_entry(name: str) -> None:
+    entry = page('troubleshooting').partition(f'\n### {name}\n')[2].partition('\n#')[0]
+    assert len(entry.split()) > 20
+    base = getattr(errors, name).__mro__
+    also = next((c.__name__ for c in base if c in (ValueError, RuntimeError)), None)
+    assert also is None or f'Also a `{also}`' in entry
+
+
+def test_examples_of_errors_say_what_the_code_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = page('troubleshooting')
+    names: dict[str, Any] = {}
+    for code in blocks(text, 'python'):
+        run(code, names, 'troubleshooting.md')
+    lines = '\n'.join(blocks(text, 'pycon'))
+    examples = re.findall(r'^>>> (.+)\n(\w+): (.+)$', lines, re.MULTILINE)
+    assert {kind for _, kind, _ in examples} == {
+        name for name in CLASSES if name.endswith('Error') and name != 'AOMError'
+    }
+    for code, kind, message in examples:
+        with pytest.raises(getattr(errors, kind)) as caught:
+            eval(code, names)
+        assert type(caught.value).__name__ == kind
+        said = ' '.join(str(caught.value).split())
+        assert said.startswith(message.removesuffix('...').strip()), code
+
+
+def test_cards_show_every_value_that_the_paper_prints(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location('pages', DOCS / 'pages.py')
+    assert spec and spec.loader
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    pages.write(tmp_path)
+    text = (tmp_path / 'cards.md').read_text(encoding='utf-8')
+    for card in paper_cards():
+        assert f'## {card["name"]}: {card["title"]}' in text
+        for line in card['paper']:
+            assert f'| {line["what"]} | {line["aom"]:g} |' in text
+    everything = ''.join(path.read_text(encoding='utf-8') for path in tmp_path.glob('api_*.md'))
+    # Each module that says what of it is public is on exactly one page.
+    named = re.findall(r'^## (torchgeo_aom\S*)$', everything, re.MULTILINE)
+    assert sorted(named) == sorted(module.__name__ for module in pages.public_modules())
+
+
+@pytest.mark.parametrize('path', sorted(DOCS.glob('*.md')), ids=lambda path: path.stem)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = re.sub(r'^```.*?^```$', '', path.read_text('utf-8'), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r'\]\(([^)#]+)[^)]*\)', text):
+        made = target.startswith('_generated/')
+        assert made or target.startswith('https://') or (path.parent / target).exists(), target
+
+
+def test_every_page_is_in_the_menu() -> None:
+    listed = '\n'.join(blocks(page('index'), '{toctree}')).split()
+    for path in DOCS.glob('*.md'):
+        assert path.stem in (*listed, 'index'), path.name
+    for path in DOCS.glob('notebooks/*.ipynb'):
+        assert f'notebooks/{path.stem}' in listed
+
+
+def test_the_site_is_built_by_the_checks(root: Path) -> None:
+    extras = tomllib.loads((root / 'pyproject.toml').read_text('utf-8'))['project']
+    named = {re.split('[<>=]', entry)[0] for entry in extras['optional-dependencies']['docs']}
+    assert {'sphinx', 'myst-nb', 'furo'} <= named
+    for checks in ('.ci/run', '.github/workflows/tests.yml'):
+        assert 'make docs' in (root / checks).read_text('utf-8')
