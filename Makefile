@@ -4,6 +4,7 @@
 #   make test       the tests, without those marked slow
 #   make test-all   all tests
 #   make test-minimum   the tests with the oldest releases that pyproject.toml allows (Python 3.11)
+#   make test-terratorch, test-torchgeo-bench   those of other programs, in environments of their own
 #   make style      ruff, mypy and the import contracts
 #   make docs       the documentation, as web pages in docs/_build/html
 #   make clean      remove what these made
@@ -21,7 +22,7 @@ RUN := $(VENV)/bin/python
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
 EXTRAS := .[style,tests]
 
-.PHONY: demo test test-all test-minimum style docs clean check-python
+.PHONY: demo test test-all test-minimum test-terratorch test-torchgeo-bench style docs clean check-python
 
 demo: $(VENV)/.installed
 	$(RUN) -m torchgeo_aom demo $(DEMO_ARGS)
@@ -34,6 +35,14 @@ test-all: $(VENV)/.installed
 
 test-minimum: .venv-minimum/.installed
 	.venv-minimum/bin/python -m pytest -m 'not slow' $(PYTEST_ARGS)
+
+# Programs whose requirements differ from ours; torchgeo-bench needs Python 3.12 or newer.
+test-terratorch: .venv-terratorch/.installed
+	OMP_NUM_THREADS=2 .venv-terratorch/bin/python -m pytest tests/clients/test_terratorch.py $(PYTEST_ARGS)
+
+test-torchgeo-bench: .venv-torchgeo-bench/.installed
+	OMP_NUM_THREADS=2 .venv-torchgeo-bench/bin/python -m pytest tests/clients/test_torchgeo_bench.py \
+	    tests/clients/test_geobenchv2.py $(PYTEST_ARGS)
 
 style: $(VENV)/.installed
 	$(RUN) -m ruff check .
@@ -83,3 +92,13 @@ $(VENV)/.documented: $(VENV)/.installed
 	    r"\"([\w-]+)(?:\[[\w,]+\])?>=([\d.]+)", open("pyproject.toml").read())), sep="\n")' \
 	    > .venv-minimum/constraints.txt
 	$(call install,.venv-minimum,'.[tests]' -c .venv-minimum/constraints.txt)
+
+# A layer over $(VENV): only what differs is installed, everything else is found there. PyTorch, the
+# largest by far, stays the one below.
+.venv-terratorch/.installed .venv-torchgeo-bench/.installed: .venv-%/.installed: $(VENV)/.installed
+	@$(PYTHON) -m venv --clear .venv-$*
+	@$(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > .venv-$*/below
+	@$(PYTHON) -c 'import shutil, sys, sysconfig; shutil.copy(".venv-$*/below", sysconfig.get_path( \
+	    "purelib", vars={"base": ".venv-$*"}) + "/below.pth")'
+	@$(RUN) -m pip freeze --all | grep -E '^(torch|torchvision)==' > .venv-$*/constraints.txt
+	$(call install,.venv-$*,'.[$*]' -c .venv-$*/constraints.txt)

@@ -37,6 +37,8 @@ OPTIONAL = {
     'h5py': 'geobench',
     'pycocotools': 'detection',
     'pyarrow': 'scene',
+    'onnxscript': 'onnx',
+    'onnxruntime': 'onnx',
 }
 
 

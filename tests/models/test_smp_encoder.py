@@ -282,6 +282,42 @@ class TestLoading:
             close(other(x), model(x), 0)
 
 
+class TestOwnTestsOfSMP:
+    """SMP's tests of every encoder (its tests/encoders/base.py), by name through ``get_encoder``.
+
+    One thing differs on purpose: ``output_stride`` is 4 where SMP expects that of the last map, as
+    decoders only need multiples of 4, see :class:`TestDecoders`.
+    """
+
+    def test_forward_backward(self) -> None:
+        features = get_encoder('aom_vitt', in_channels=3, weights=None)(image(3, 64, 64, 1))
+        assert len(features) == 6
+        features[-1].mean().backward()
+
+    @pytest.mark.parametrize('channels', [1, 3, 4])
+    def test_in_channels(self, name: str, channels: int) -> None:
+        model = get_encoder(name, in_channels=channels, weights=None).eval()
+        with torch.no_grad():
+            assert model(image(channels, 64, 64))[0].shape[1] == channels
+
+    @pytest.mark.parametrize('depth', [3, 4, 5])
+    def test_depth(self, name: str, depth: int) -> None:
+        model = get_encoder(name, in_channels=3, weights=None, depth=depth).eval()
+        with torch.no_grad():
+            features = model(image(3, 64, 64))
+        assert [64 // level.shape[2] for level in features] == [2**k for k in range(depth + 1)]
+        assert [64 // level.shape[3] for level in features] == [2**k for k in range(depth + 1)]
+        assert [level.shape[1] for level in features] == model.out_channels
+        assert model.output_stride == 4
+
+    @pytest.mark.parametrize('stride', [8, 16])
+    def test_dilated(self, name: str, stride: int) -> None:
+        model = get_encoder(name, in_channels=3, weights=None, output_stride=stride).eval()
+        with torch.no_grad():
+            features = model(image(3, 64, 64))
+        assert [64 // level.shape[2] for level in features] == [min(stride, 2**k) for k in range(6)]
+
+
 def test_encoder_is_an_aom_in_all_else() -> None:
     """Features, heads and bands of the call: as of the backbone."""
     model = encoder(bands=RGB)

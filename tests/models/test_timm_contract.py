@@ -324,6 +324,27 @@ class TestHub:
         close(restored.eval()(x), model(x, bands=torch.arange(7.0)))
 
 
+@pytest.mark.parametrize('num_classes', [5, 0])
+def test_model_load_pretrained(num_classes: int) -> None:
+    """The weights that ship serve any number of channels and any head."""
+    model = timm.create_model('aom_vitt', pretrained=True, bands=['nir'], num_classes=num_classes)
+    weights = torchgeo_aom.AOMTiny_Weights.DEFAULT.get_state_dict()
+    own = model.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in weights.items())
+    assert model.eval()(image(1, 32, 32)).shape == (2, num_classes or 192)
+
+
+def test_model_features_pretrained() -> None:
+    features = timm.create_model('aom_vitt', pretrained=True, features_only=True).eval()
+    model = timm.create_model('aom_vitt', pretrained=True).eval()
+    assert features.model.bands == model.bands and len(model.bands) == 12
+    x = image(12, 32, 48, 1)
+    with torch.inference_mode():
+        expected = model.forward_intermediates(x, [2, 5, 8, 11], intermediates_only=True)
+        for one, other in zip(features(x), expected, strict=True):
+            close(one, other, 0)
+
+
 def test_pretrained_without_weights_says_so() -> None:
     with pytest.raises(torchgeo_aom.AOMError, match='aom_vits'):
         timm.create_model('aom_vits', pretrained=True)

@@ -13,6 +13,7 @@ from ..errors import BandError, BandWarning, InputError, SizeError
 
 __all__ = (
     'as_pair',
+    'ceil_div',
     'check_codes',
     'check_finite',
     'check_tokens',
@@ -28,6 +29,15 @@ CODE_RANGES = {
     'index': (-1, 99, 'channel indices'),
     'wavelength': (300, 15000, 'wavelengths in nm'),
 }
+
+
+def ceil_div(length: int, step: int) -> int:
+    """Cells of a step that cover a length: what is left over counts as a whole cell.
+
+    Only positive numbers are divided: ONNX rounds the quotient of a negative one toward zero, so
+    the usual ``-(-length // step)`` would give a wrong number in an exported graph.
+    """
+    return (length + -length % step) // step
 
 
 def as_pair(value: int | Sequence[int], what: str) -> tuple[int, int]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .checks import ceil_div
+
 __all__ = ('resample_map', 'resample_matrix')
 
 
@@ -54,7 +56,7 @@ def resample_map(
     Returns:
         Map of shape (B, D, ceil(H / stride), ceil(W / stride)).
     """
-    rows, cols = -(-img_size[0] // stride), -(-img_size[1] // stride)
+    rows, cols = ceil_div(img_size[0], stride), ceil_div(img_size[1], stride)
     down = resample_matrix(grid.shape[2], patch_size[0], rows, stride, grid)
     across = resample_matrix(grid.shape[3], patch_size[1], cols, stride, grid)
     return down @ grid @ across.T

@@ -17,7 +17,15 @@ from torch.nn import functional as F
 
 from ..bands import Band, BandSpec, index_to_wavelength, resolve_bands
 from ..errors import BandError, ConfigError
-from .checks import as_pair, check_codes, check_finite, check_tokens, check_type, checked_patch_size
+from .checks import (
+    as_pair,
+    ceil_div,
+    check_codes,
+    check_finite,
+    check_tokens,
+    check_type,
+    checked_patch_size,
+)
 from .encodings import grid_encoding, interpolate_grid, sinusoid
 from .pi_resize import nearest_kernel, pi_matrices, pi_resize
 
@@ -188,7 +196,7 @@ class Tokenizer(nn.Module):
     @staticmethod
     def token_grid(img_size: tuple[int, int], patch_size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of tokens (Nh, Nw): every pixel is in one patch."""
-        return (-(-img_size[0] // patch_size[0]), -(-img_size[1] // patch_size[1]))
+        return (ceil_div(img_size[0], patch_size[0]), ceil_div(img_size[1], patch_size[1]))
 
     def nearest_kernel(self, patch_size: tuple[int, int]) -> int:
         """Size of the kernel for a patch size (Eq. 1), of a non-square one by geometric mean."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..bands import BandSpec
 from ..errors import BandWarning, CheckpointError, ConfigError
+from ..layers.checks import ceil_div
 from ..layers.pyramid import resample_map
 from .aom import AOM, pyramid_blocks
 from .loading import strip_prefix
@@ -146,7 +147,7 @@ class AOMEncoder(AOM):
             intermediates_only=True,
             patch_size=patch,
         )
-        half = x.new_empty(x.shape[0], 0, -(-size[0] // 2), -(-size[1] // 2))
+        half = x.new_empty(x.shape[0], 0, ceil_div(size[0], 2), ceil_div(size[1], 2))
         levels = [
             resample_map(maps[taken.index(block)], patch, size, stride)
             for block, stride in zip(self._take, self._strides, strict=True)
