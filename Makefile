@@ -97,8 +97,7 @@ $(VENV)/.documented: $(VENV)/.installed
 # largest by far, stays the one below.
 .venv-terratorch/.installed .venv-torchgeo-bench/.installed: .venv-%/.installed: $(VENV)/.installed
 	@$(PYTHON) -m venv --clear .venv-$*
-	@$(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > .venv-$*/below
-	@$(PYTHON) -c 'import shutil, sys, sysconfig; shutil.copy(".venv-$*/below", sysconfig.get_path( \
-	    "purelib", vars={"base": ".venv-$*"}) + "/below.pth")'
+	@$(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > .venv-$*/below.pth
+	@cp .venv-$*/below.pth "$$(.venv-$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	@$(RUN) -m pip freeze --all | grep -E '^(torch|torchvision)==' > .venv-$*/constraints.txt
 	$(call install,.venv-$*,'.[$*]' -c .venv-$*/constraints.txt)

@@ -104,7 +104,8 @@ def test_command(root: Path, tmp_path: Path) -> None:
         (data / f'eurosat-{split}.txt').write_text(lines)
     done = subprocess.run(
         [
-            *(sys.executable, '-m', 'torchgeo_bench', 'run'),
+            # what the script torchgeo-bench calls
+            *(sys.executable, '-m', 'torchgeo_bench.cli', 'run'),
             *('--config-dir', str(root / 'examples' / 'torchgeo_bench'), 'model=aom_vitt'),
             *('dataset.names=[eurosat]', 'dataset.bands=all', 'dataset.image_size=64'),
             *('dataset.num_workers=0', 'device=cpu', 'output=aom.csv'),
