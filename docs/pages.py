@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from sphinx.ext.autodoc.mock import mock
+
 import torchgeo_aom
 from torchgeo_aom.studies.cards import cards_report
 
@@ -23,9 +25,12 @@ PAGES = {
     'tasks': ('Tasks and probes', ('tasks',)),
     'scene': ('Scenes', ('scene',)),
     'studies': ('Studies and figures', ('studies', 'plot')),
+    'clients': ('Other programs', ('clients',)),
     'errors': ('Errors and warnings', ('errors',)),
 }
 OTHERS = 'Everything else'
+# Programs that have environments of their own; what is written for them is described without them.
+PROGRAMS = ['terratorch', 'torchgeo_bench']
 PUBLISHED = Path(torchgeo_aom.__file__).parent / 'published'
 
 
@@ -37,7 +42,8 @@ def public_modules() -> Iterator[ModuleType]:
     for found in pkgutil.walk_packages(torchgeo_aom.__path__, 'torchgeo_aom.'):
         if found.name.endswith('__main__'):
             continue
-        module = importlib.import_module(found.name)
+        with mock(PROGRAMS):
+            module = importlib.import_module(found.name)
         names = getattr(module, '__all__', ())
         if names and 'main' not in names:
             yield module

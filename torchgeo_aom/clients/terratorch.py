@@ -1,5 +1,7 @@
 """AOM as backbones of TerraTorch (``pip install terratorch``): importing this registers them.
 
+For example::
+
 from terratorch.registry import BACKBONE_REGISTRY
 import torchgeo_aom.clients.terratorch
 
