@@ -2,10 +2,10 @@
 
 For example::
 
-from terratorch.registry import BACKBONE_REGISTRY
-import torchgeo_aom.clients.terratorch
+    from terratorch.registry import BACKBONE_REGISTRY
+    import torchgeo_aom.clients.terratorch
 
-BACKBONE_REGISTRY.build('aom_vitb', bands=['BLUE', 'GREEN', 'RED', 'NIR_NARROW'])
+    BACKBONE_REGISTRY.build('aom_vitb', bands=['BLUE', 'GREEN', 'RED', 'NIR_NARROW'])
 """
 
 from __future__ import annotations
