@@ -131,7 +131,7 @@ class TestExport:
         program = exported(model, image(3, 33, 40)).module()
         for batch, height, width in SIZES:
             x = image(3, max(height, patch + 1), max(width, patch + 1), batch)
-            close(program(x), model(x), 1e-6)
+            close(program(x), model(x), 1e-5)
 
     def test_smaller_than_the_graph_allows_is_refused(self) -> None:
         """A graph of several rows of patches is not one of a single row: refused, never wrong."""
@@ -151,9 +151,9 @@ class TestExport:
         ).module()
         for height, width in ((33, 40), (50, 71)):
             x = image(3, height, width)
-            close(program(x, INDEX), model(x, bands=INDEX), 1e-6)
+            close(program(x, INDEX), model(x, bands=INDEX), 1e-5)
         other = torch.tensor([[float('nan'), 4.0, 5.0], [1.0, 2.0, 3.0]])
-        close(program(x, other), model(x, bands=other), 1e-6)
+        close(program(x, other), model(x, bands=other), 1e-5)
 
     def test_save_and_load(self) -> None:
         model = small(bands='sentinel2:10m', num_classes=3, patch_size=20)
@@ -166,7 +166,7 @@ class TestExport:
         run = program.module()
         for height, width in ((33, 40), (77, 61)):
             x = image(4, height, width)
-            close(run(x), model(x), 1e-6)
+            close(run(x), model(x), 1e-5)
 
     def test_no_pseudo_inverse_in_the_graph(self) -> None:
         graph = exported(small(patch_size=24), image(3, 40, 40)).graph
@@ -182,7 +182,7 @@ class TestExport:
         for batch, height, width in SIZES[:3]:
             x = image(3, height, width, batch)
             for one, other in zip(program(x), model(x), strict=True):
-                torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+                torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
     def test_gradients_of_what_was_exported(self) -> None:
         """An exported model can still be fine-tuned: its parameters are the model's."""
