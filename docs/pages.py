@@ -10,8 +10,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sphinx.ext.autodoc.mock import mock
-
 import torchgeo_aom
 from torchgeo_aom.studies.cards import cards_report
 
@@ -29,8 +27,8 @@ PAGES = {
     'errors': ('Errors and warnings', ('errors',)),
 }
 OTHERS = 'Everything else'
-# Programs that have environments of their own; what is written for them is described without them.
-PROGRAMS = ['terratorch', 'torchgeo_bench']
+# Programs that have environments of their own; what needs them is described in docs/frameworks.md.
+PROGRAMS = ('terratorch', 'torchgeo_bench')
 PUBLISHED = Path(torchgeo_aom.__file__).parent / 'published'
 
 
@@ -42,8 +40,12 @@ def public_modules() -> Iterator[ModuleType]:
     for found in pkgutil.walk_packages(torchgeo_aom.__path__, 'torchgeo_aom.'):
         if found.name.endswith('__main__'):
             continue
-        with mock(PROGRAMS):
+        try:
             module = importlib.import_module(found.name)
+        except ModuleNotFoundError as error:
+            if (error.name or '').partition('.')[0] in PROGRAMS:
+                continue
+            raise
         names = getattr(module, '__all__', ())
         if names and 'main' not in names:
             yield module

@@ -53,4 +53,6 @@ def test_classes_exist(path: Path) -> None:
         module, _, cls = name.rpartition('.')
         if module.partition('.')[0] in sys.stdlib_module_names or not module:
             continue
+        if module.partition('.')[0] == 'terratorch':
+            pytest.importorskip('terratorch', reason='an environment of its own, tests/clients')
         assert isinstance(getattr(importlib.import_module(module), cls), type), name
