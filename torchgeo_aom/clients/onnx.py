@@ -132,7 +132,8 @@ def _as_list(output: Any) -> list[Tensor]:
 
 
 def _metadata(tokenizer: Tokenizer) -> dict[str, str]:
-    labels = [band.label for band in tokenizer.bands or ()] or list(range(tokenizer.in_chans))
+    named: list[Any] = [band.label for band in tokenizer.bands or ()]
+    labels = named or list(range(tokenizer.in_chans))
     return {
         'torchgeo_aom': __version__,
         'bands': json.dumps(labels),
