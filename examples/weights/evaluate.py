@@ -55,14 +55,15 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def accuracies(config: ProbeConfig, size: int | None) -> dict[str, dict[str, list[float]]]:
+def accuracies(
+    config: ProbeConfig, size: int | None, readouts: Sequence[str] = ('mean',)
+) -> dict[str, dict[str, list[float]]]:
     """Accuracy in percent, by set of bands and method: mean and spread over seeds.
-
-    Encoders are read out in both ways.
 
     Args:
         config: what to probe.
         size: size at which the encoder sees images; baselines see them as they are.
+        readouts: of encoders, see `torchgeo_aom.tasks.readout`.
     """
     plain = [name for name in config.methods if name != 'random']
     encoders = [name for name in config.methods if name == 'random']
@@ -70,7 +71,7 @@ def accuracies(config: ProbeConfig, size: int | None) -> dict[str, dict[str, lis
         replace(config, methods=plain, weights=()),
         *(
             replace(config, methods=encoders, size=size, readout=one, precision='bfloat16')
-            for one in READOUTS
+            for one in readouts
         ),
     ]
     found: dict[str, dict[str, list[float]]] = {}
@@ -89,7 +90,7 @@ def probe_ucmerced(root: str, weights: str, seeds: int) -> Result:
         'UCMerced', {'root': root, 'split_rule': 'hash'}, {'RGB': None}, weights=[weights],
         methods=METHODS, probes=['linear'], patch_size=16, rcf_features=1024, seeds=seeds,
     )  # fmt: skip
-    return accuracies(config, None)
+    return accuracies(config, None, READOUTS)
 
 
 def probe_hls(root: str, weights: str) -> Result:

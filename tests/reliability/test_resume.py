@@ -103,6 +103,7 @@ def main(folder: Path) -> None:
     from torchgeo_aom.transforms import Normalize
 
     warnings.filterwarnings('ignore')
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
     torch.set_num_threads(1)
     bands = ['sentinel2:B02', 'sentinel2:B04', 'sentinel2:B08']
     chips = EuroSAT200(bands)

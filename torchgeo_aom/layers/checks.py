@@ -37,7 +37,7 @@ def ceil_div(length: int, step: int) -> int:
     Only positive numbers are divided: ONNX rounds the quotient of a negative one toward zero, so
     the usual ``-(-length // step)`` would give a wrong number in an exported graph.
     """
-    return (length + -length % step) // step
+    return (length + step - 1) // step
 
 
 def as_pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
