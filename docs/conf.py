@@ -8,9 +8,9 @@ from sphinx.application import Sphinx
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-import pages  # noqa: E402
+import pages  # noqa: E402 -- it lies beside this file, which no path names
 
-import torchgeo_aom  # noqa: E402
+import torchgeo_aom  # noqa: E402 -- of this clone
 
 project = 'torchgeo_aom'
 author = 'torchgeo_aom contributors'

@@ -69,12 +69,12 @@ def math_attention(model: nn.Module) -> Iterator[None]:
     fused = [module for module in model.modules() if getattr(module, 'fused_attn', False)]
     assert fused
     for module in fused:
-        module.fused_attn = False  # type: ignore[assignment]
+        module.fused_attn = False
     try:
         yield
     finally:
         for module in fused:
-            module.fused_attn = True  # type: ignore[assignment]
+            module.fused_attn = True
 
 
 @contextmanager

@@ -11,8 +11,8 @@ hold all of them.
 The encoder sees patches of 16 px. Chips of 32 and 64 px are enlarged to 64 and 128 px for it, the
 sizes that it was trained at; UC Merced stays as it is, at 256 px. Baselines see all images as they
 are. Features of an encoder are the mean of its last tokens, and in rows that say `pyramid` the
-richer ones of `--readout pyramid`. Probes take encoders in bfloat16, a third of the time on a CPU
-with matrix units.
+richer ones of `--readout pyramid`. Probes take encoders in bfloat16, which CPUs with matrix
+units do faster.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def probe_ucmerced(root: str, weights: str, seeds: int) -> Result:
 def probe_hls(root: str, weights: str) -> Result:
     """WorldCover classes of HLS patches, 5 classes: places not trained on, five folds of them."""
     config = ProbeConfig(
-        HeldOutPatches, {'root': root},  # type: ignore[arg-type]
+        HeldOutPatches, {'root': root},
         {'7 bands': None, 'RGB': ['red', 'green', 'blue']}, weights=[weights], methods=METHODS,
         probes=['linear'], patch_size=16, folds=5, seeds=SEEDS,
     )  # fmt: skip

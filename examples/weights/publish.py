@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))

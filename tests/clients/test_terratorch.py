@@ -19,6 +19,7 @@ terratorch = pytest.importorskip(
     'terratorch', reason="needs TerraTorch: 'make test-terratorch', in an environment of its own"
 )
 
+# Below the line that skips where TerraTorch is missing
 from terratorch.datasets import HLSBands  # noqa: E402
 from terratorch.models import EncoderDecoderFactory  # noqa: E402
 from terratorch.registry import BACKBONE_REGISTRY  # noqa: E402

@@ -153,8 +153,8 @@ def extract_features(
         size: height and width that normalized images are resized to.
         num_workers: processes that load; with 0, one thread does.
         readout: what a feature is made of: ``'mean'``, or ``'pyramid'``, see :func:`.read_out`.
-        precision: of the encoder's products: ``'float32'``, or ``'bfloat16'``, much faster on
-            GPUs and on CPUs with matrix units.
+        precision: of the encoder's products: ``'float32'``, or ``'bfloat16'``, which GPUs and
+            CPUs with matrix units do faster.
 
     Returns:
         Features and labels, in the order of the data set.
