@@ -20,6 +20,7 @@ from torchgeo_aom.bands import (
     get_sensor,
     list_presets,
     list_sensors,
+    plain_band,
     resolve_bands,
     wavelength_to_index,
 )
@@ -353,6 +354,28 @@ def test_band_rows_are_json() -> None:
     assert json.loads(json.dumps(rows)) == rows
     assert [row['channel'] for row in rows] == list(range(11))
     assert rows[4]['nearest_sentinel2'] == 'B8A' and rows[9]['nearest_sentinel2'] is None
+
+
+@pytest.mark.parametrize(
+    ('spec', 'plain'),
+    [
+        ('landsat8:B5', 'landsat8:B5'),
+        ('nir08', 'nir08'),
+        (0.61, '0.61'),
+        (7, '7'),
+        ({'name': 'own', 'wavelength_um': 0.61}, None),
+        # Its name leads to nothing, or to another index than the one that was given.
+        ({'name': 'X1', 'sensor': 'mysat', 'wavelength_um': 0.5}, None),
+        ({'name': 'B8A', 'sensor': 'sentinel2', 'index': 7.5}, None),
+    ],
+)
+def test_plain_band_leads_back(spec: object, plain: str | None) -> None:
+    (band,) = resolve_bands([spec])
+    written = plain_band(band)
+    assert isinstance(written, dict) if plain is None else written == plain
+    (again,) = resolve_bands(json.loads(json.dumps([written])))
+    keys = ('name', 'sensor', 'index', 'wavelength_um', 'bandwidth_um', 'gsd_m')
+    assert [getattr(again, key) for key in keys] == [getattr(band, key) for key in keys]
 
 
 def test_bands_start_without_torch() -> None:

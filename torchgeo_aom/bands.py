@@ -52,6 +52,7 @@ __all__ = (
     'list_presets',
     'list_sensors',
     'load_sensors',
+    'plain_band',
     'product_statistics',
     'resolve_bands',
     'wavelength_to_index',
@@ -279,6 +280,34 @@ def _listing(bands: Sequence[Band], limit: int = 20) -> str:
     labels = [band.label for band in bands]
     more = f', ... ({len(labels) - limit} more)' if len(labels) > limit else ''
     return ', '.join(labels[:limit]) + more
+
+
+# What a band is to a model and to people; statistics belong to a product and are kept elsewhere.
+_IDENTITY = ('name', 'sensor', 'index', 'wavelength_um', 'bandwidth_um', 'gsd_m')
+
+
+def plain_band(band: Band) -> str | dict[str, Any]:
+    """Write a band as plain data that `resolve_bands` reads back as the same band.
+
+    Args:
+        band: a resolved band.
+
+    Returns:
+        A text where one leads back to it, such as ``'sentinel2:B8A'``; else all of its facts: a
+        band of a sensor that is not in the catalogue, or one with an index of its own.
+
+    .. versionadded:: 0.1
+    """
+    um = band.wavelength_um
+    facts = {key: getattr(band, key) for key in _IDENTITY}
+    for text in (band.label, '' if um is None else f'{um:.7g}', f'{band.index:.0f}'):
+        try:
+            found = resolve_bands(text)
+        except BandError:
+            continue
+        if [{key: getattr(other, key) for key in _IDENTITY} for other in found] == [facts]:
+            return text
+    return {key: value for key, value in facts.items() if value is not None}
 
 
 def band_rows(bands: Iterable[Band]) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from torchgeo_aom.models.checkpoint import (
     save_weights,
     strip_prefix,
 )
+from torchgeo_aom.models.weights import load_backbone
 from torchgeo_aom.transforms import Normalize
 
 GOLDEN = Path(__file__).parent / 'golden'
@@ -63,6 +64,19 @@ class TestRoundTrip:
         again = nano(bands=json.loads(metadata['bands']))
         assert [b.index for b in again.bands or ()] == [b.index for b in model.bands or ()]
         assert same(state, snapshot(model))
+
+    def test_bands_keep_their_index(self, tmp_path: Path) -> None:
+        """A band of a known name with an index of its own, and one of an unknown sensor."""
+        bands = [
+            {'name': 'B8A', 'sensor': 'sentinel2', 'index': 7.5},
+            {'name': 'X', 'sensor': 'mysat', 'wavelength_um': 0.5},
+        ]
+        model = nano(bands=bands)
+        save_weights(model, tmp_path / 'a.safetensors')
+        again = load_backbone(tmp_path / 'a.safetensors')
+        assert again.bands is not None and model.bands is not None
+        assert [b.index for b in again.bands] == [b.index for b in model.bands]
+        assert [b.label for b in again.bands] == ['sentinel2:B8A', 'mysat:X']
 
     def test_normalization(self, tmp_path: Path) -> None:
         """Unit and statistics travel with the file, also through an export."""

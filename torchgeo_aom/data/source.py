@@ -13,7 +13,7 @@ import numpy as np
 import yaml  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from torchgeo_aom.bands import Band, Product, get_product, resolve_bands
+from torchgeo_aom.bands import Band, Product, get_product, plain_band, resolve_bands
 from torchgeo_aom.catalogue import find_sensor
 from torchgeo_aom.errors import BandError, ConfigError, DataError, suggest
 from torchgeo_aom.transforms import Normalize
@@ -189,7 +189,7 @@ class Source:
     @property
     def specs(self) -> list[Any]:
         """The bands as plain data that `resolve_bands` understands."""
-        return [_plain(band) for band in self.bands]
+        return [plain_band(band) for band in self.bands]
 
 
 def _paths(value: Any) -> list[str]:
@@ -252,19 +252,6 @@ def _checked(source: Source) -> Source:
     if not isinstance(source.args, dict) or (source.args and source.dataset is None):
         raise ConfigError(f'{who}: args is a block of arguments of dataset=, got {source.args!r}')
     return source
-
-
-def _plain(band: Band) -> Any:
-    """A text that means this band, or all of its facts where there is none."""
-    um = band.wavelength_um
-    for text in (band.label, band.name, '' if um is None else f'{um:.7g}', f'{band.index:.0f}'):
-        try:
-            found = resolve_bands(text)
-        except BandError:
-            continue
-        if [(b.index, b.sensor) for b in found] == [(band.index, band.sensor)]:
-            return text
-    return {f.name: v for f in fields(band) if (v := getattr(band, f.name)) is not None}
 
 
 def read_sources(sources: Sequence[Mapping[str, Any]] | str | Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from .. import __version__
-from ..bands import Band, list_presets, resolve_bands
+from ..bands import Band, list_presets, plain_band, resolve_bands
 from ..catalogue import get_product
 from ..errors import CheckpointError, ConfigError
 from ..files import write_whole
@@ -190,15 +190,9 @@ def read_state_dict(
     return state_dict, metadata
 
 
-def band_specs(bands: tuple[Band, ...] | None) -> list[str | dict[str, Any]] | None:
+def band_specs(bands: Iterable[Band] | None) -> list[str | dict[str, Any]] | None:
     """Bands as plain values that :func:`~torchgeo_aom.bands.resolve_bands` reads back."""
-    if bands is None:
-        return None
-    facts = ('name', 'index', 'wavelength_um', 'bandwidth_um', 'gsd_m')
-    return [
-        band.label if band.sensor else {k: v for k in facts if (v := getattr(band, k)) is not None}
-        for band in bands
-    ]
+    return None if bands is None else [plain_band(band) for band in bands]
 
 
 def _write(

@@ -131,7 +131,7 @@ def load_task(
     read_state_dict(path)  # checks: a zip bomb, a script or a damaged file ends here
     given: dict[str, Any] = {}
     if bands is not None:
-        given['bands'] = band_specs(tuple(bands))
+        given['bands'] = band_specs(bands)
     if patch_size is not None:
         given['patch_size'] = patch_size
     try:

@@ -6,14 +6,13 @@ import inspect
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from torchgeo_aom.bands import Band, BandSpec, resolve_bands
+from torchgeo_aom.bands import Band, BandSpec, plain_band, resolve_bands
 from torchgeo_aom.errors import BandError, CheckpointError, ConfigError
-from torchgeo_aom.models.checkpoint import band_specs, file_sha256, read_state_dict
+from torchgeo_aom.models.checkpoint import file_sha256, read_state_dict
 from torchgeo_aom.tasks.pretrain import PretrainTask
 from torchgeo_aom.transforms import Normalize
 
@@ -115,8 +114,8 @@ def load_completion(
         ConfigError: if there is no decoder of this patch size.
     """
     task = _pretrained(Path(checkpoint))
-    have = [_spec(band) for band in bands]
-    wanted = [_spec(band) for band in missing]
+    have = [plain_band(band) for band in bands]
+    wanted = [plain_band(band) for band in missing]
     sizes = [int(size) for size in task.decoders]
     size = patch_size or min(sizes, default=0)
     if size not in sizes:
@@ -158,8 +157,3 @@ def _pretrained(path: Path) -> PretrainTask:
     except (RuntimeError, TypeError) as error:
         raise CheckpointError(f'{path} is no checkpoint of PretrainTask: {error}') from error
     return task.eval().requires_grad_(False)
-
-
-def _spec(band: Band) -> Any:
-    (spec,) = band_specs((band,)) or [band.label]
-    return spec

@@ -12,10 +12,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torchvision.models import WeightsEnum
 
-from ..bands import Band, BandSpec, resolve_bands
+from ..bands import Band, BandSpec, plain_band, resolve_bands
 from ..errors import BandError
 from ..layers.tokenizer import band_codes, checked_patch_size
-from ..models.checkpoint import band_specs, file_sha256
+from ..models.checkpoint import file_sha256
 from ..models.patch_rule import choose_patch_size, explain_patch_size, is_auto
 from ..models.registry import check_name, preset_tags
 from ..models.smp_encoder import AOMEncoder
@@ -47,7 +47,7 @@ def plain_bands(spec: BandSpec | None) -> Bands | None:
     if spec is None or isinstance(spec, str):
         return spec
     if isinstance(spec, Band):
-        return (band_specs((spec,)) or [])[0]
+        return plain_band(spec)
     if isinstance(spec, Mapping):
         return {key: float(v) if isinstance(v, Real) else v for key, v in spec.items()}
     if isinstance(spec, Real) and not isinstance(spec, bool):
