@@ -11,6 +11,8 @@ import torch
 from torchgeo_aom.bands import resolve_bands
 from torchgeo_aom.errors import ConfigError
 from torchgeo_aom.studies import sensors
+from torchgeo_aom.studies.encoder import Encoder
+from torchgeo_aom.studies.peers import Batch
 from torchgeo_aom.studies.sensor_cases import CASES, Case, Domain, fractional
 from torchgeo_aom.studies.sensors import SensorStudy, run_sensors
 from torchgeo_aom.studies.sensors_cli import sensors_report
@@ -81,6 +83,43 @@ def test_places_are_never_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(seen) == 9
     for division in seen:
         assert not set(own.groups[division.train]) & set(own.groups[division.test])
+
+
+def test_models_that_read_reflectance_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images of a case are standardized."""
+    own = case(tmp_path, 1)
+    mean, std = (0.1,) * 7, (0.05,) * 7
+    own = replace(
+        own, first=replace(own.first, mean=mean, std=std), second=replace(own.second, std=std)
+    )
+    seen = {}
+
+    def build(entry: str, seed: int, *rest: Any, **options: Any) -> Encoder:
+        def function(batch: Batch) -> torch.Tensor:
+            seen[batch.bands] = batch.reflectance()
+            return batch.reflectance().mean((2, 3))
+
+        return Encoder(entry, 'x', '', True, True, b'x', function, as_reflectance=True)
+
+    monkeypatch.setattr(sensors, 'build_encoder', build)
+    monkeypatch.setitem(CASES, 'hls', lambda root, every: own)  # type: ignore[index]
+    config = SensorStudy(
+        cases=('hls',), models=('resnet50',), seeds=1, folds=2, probes=('knn3',),
+        cache_dir=str(tmp_path / 'cache'),
+    )  # fmt: skip
+    assert run_sensors(config, tmp_path)[2] == []
+    first, second = (seen[domain.bands] for domain in (own.first, own.second))
+    assert torch.allclose(first, own.first.images * 0.05 + 0.1)
+    assert torch.allclose(second, own.second.images * 0.05)
+
+
+def test_shipped_scales_are_those_of_the_images() -> None:
+    own = CASES['landsat-like'](Path('unused'), 40)
+    table = {band.name: (band.mean, band.std) for band in resolve_bands('sentinel2')}
+    assert own.second.mean[4] == table['B8A'][0] and own.second.std[4] == table['B8A'][1]
+    assert own.first.bands[-1].name == 'B8A' and own.first.mean[-1] == table['B8A'][0]
 
 
 @pytest.mark.slow

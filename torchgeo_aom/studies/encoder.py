@@ -47,6 +47,8 @@ class Encoder:
         function: features (B, D) of a batch.
         per_band: whether features are some values of each band, (B, values * C), so that those of
             some bands need not be computed again.
+        as_reflectance: whether features depend on reflectance, so on mean and standard deviation
+            of the bands too.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Encoder:
     facts: bytes
     function: Callable[[Batch], Tensor]
     per_band: bool = False
+    as_reflectance: bool = False
 
     @property
     def seeded(self) -> bool:
@@ -149,8 +152,9 @@ def build_encoder(
     module = peer.module.to(device).eval()
     facts = module_digest(module) + f'{name} {peer.size}'.encode()
     return Encoder(
-        name, peer.weights or RANDOM, peer.given, peer.takes_any, True, facts, peer.function
-    )
+        name, peer.weights or RANDOM, peer.given, peer.takes_any, True, facts, peer.function,
+        as_reflectance=peer.as_reflectance,
+    )  # fmt: skip
 
 
 def _statistics(batch: Batch) -> Tensor:

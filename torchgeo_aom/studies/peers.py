@@ -60,6 +60,7 @@ class Peer:
         slots: channel indices that it takes, in its order; None where it takes any bands.
         options: arguments of its builder, from the image size in px.
         run: features (B, D) of a model and images (B, C, H, W) at its size.
+        as_reflectance: whether it reads reflectance instead of standardized bands.
     """
 
     given: str
@@ -82,6 +83,7 @@ class BuiltPeer:
     takes_any: bool
     size: int
     function: Callable[[Batch], Tensor]
+    as_reflectance: bool = False
 
 
 def _wavelengths_um(bands: Sequence[Band]) -> list[float]:
@@ -201,9 +203,7 @@ def build_peer(
         raise ConfigError(f'{name} takes images of a multiple of {peer.step} px, got {side}')
     if not pretrained:
         module = get_model(name, **peer.options(side))
-        return BuiltPeer(
-            module, None, peer.given, not peer.slots, side, _function(peer, module, side)
-        )
+        return _built(peer, module, side, None)
     if peer.member is None:
         raise ConfigError(f'nobody has published weights of {name}; take one of its larger sizes')
     weights = get_model_weights(name)[peer.member]
@@ -215,9 +215,12 @@ def build_peer(
             f'the weights {weights} of {name} cannot be downloaded ({error}); without '
             '--peer-weights it runs with random ones'
         ) from error
-    given = str(weights).partition('.')[2]
+    return _built(peer, module, side, str(weights).partition('.')[2])
+
+
+def _built(peer: Peer, module: nn.Module, side: int, weights: str | None) -> BuiltPeer:
     run = _function(peer, module, side)
-    return BuiltPeer(module, given, peer.given, not peer.slots, side, run)
+    return BuiltPeer(module, weights, peer.given, not peer.slots, side, run, peer.as_reflectance)
 
 
 def _function(peer: Peer, module: nn.Module, side: int) -> Callable[[Batch], Tensor]:

@@ -34,12 +34,26 @@ class Domain:
         images: normalized, (N, C, H, W).
         bands: what the channels are.
         member: which of the N samples this sensor took.
+        mean: mean of each band in reflectance, for models that read reflectance; empty where the
+            images are in reflectance themselves.
+        std: standard deviation of each band, likewise.
     """
 
     name: str
     images: Tensor
     bands: tuple[Band, ...]
     member: NDArray[np.bool_]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def scale(self, device: str) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each band in reflectance, (C, 1, 1)."""
+        count = len(self.bands)
+        mean, std = (
+            torch.tensor(values or (default,) * count, device=device)[:, None, None]
+            for values, default in ((self.mean, 0.0), (self.std, 1.0))
+        )
+        return mean, std.masked_fill(std == 0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,7 @@ def hls(root: Path, every: int) -> Case:
                 f'{WorldCoverPatches.table} needs the column hls_product_guess (S30 or L30)'
             )
     normalize = data.normalize(nodata_fill=True)
+    scale = normalize.mean, normalize.std
     images = normalize(torch.stack([data.load(k)['image'] for k in places]))
     labels = np.array([data.labels[k] for k in places])
     return Case(
@@ -103,17 +118,21 @@ def hls(root: Path, every: int) -> Case:
         f'{len(labels)} patches of 32 x 32 px at 30 m with a class of WorldCover, by site; '
         f'{int((sensors == "S30").sum())} from Sentinel-2, {int((sensors == "L30").sum())} from '
         'Landsat, normalized by the same statistics',
-        Domain('S30', images, resolve_bands('hls_s30:common7'), sensors == 'S30'),
-        Domain('L30', images, resolve_bands('hls_l30:common7'), sensors == 'L30'),
+        Domain('S30', images, resolve_bands('hls_s30:common7'), sensors == 'S30', *scale),
+        Domain('L30', images, resolve_bands('hls_l30:common7'), sensors == 'L30', *scale),
         labels.astype(np.int64),
         np.array([data.groups[k] for k in places]),  # type: ignore[index]
     )
 
 
+def _of_level(level: str) -> Normalize:
+    return Normalize('sentinel2:l2a', 'reflectance', statistics=f'sentinel2:{level}')
+
+
 def _windows(level: str) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]:
     """Windows of all places of one level, with the class that most of it has; -1 without one."""
     data = SentinelPairs(level, 'sentinel2:l2a')
-    normalize = Normalize('sentinel2:l2a', data.product, statistics=f'sentinel2:{level}')
+    normalize = _of_level(level)
     images, labels, halves = [], [], []
     for index in range(len(data)):
         sample = data[index]
@@ -138,14 +157,16 @@ def levels(root: Path, every: int) -> Case:
     enough = np.flatnonzero(counts >= LEAST)
     keep = np.flatnonzero(np.isin(labels, enough))[::every]
     bands = resolve_bands('sentinel2:l2a')
+    both = {level: _of_level(level) for level in ('l1c', 'l2a')}
+    scale = {level: (one.mean, one.std) for level, one in both.items()}
     return Case(
         'L1C to L2A',
         f'{len(keep)} windows of {WINDOW} x {WINDOW} px at 10 m of {len(np.unique(groups // 100))} '
         f'places that ship with the package, {len(enough)} classes of land cover, by strips of the '
         'places; the same windows before and after atmospheric correction, without B10, each '
         'normalized by the statistics of its level',
-        Domain('L1C', top[keep], bands, _all(len(keep))),
-        Domain('L2A', surface[keep], bands, _all(len(keep))),
+        Domain('L1C', top[keep], bands, _all(len(keep)), *scale['l1c']),
+        Domain('L2A', surface[keep], bands, _all(len(keep)), *scale['l2a']),
         labels[keep],
         groups[keep],
     )
@@ -165,11 +186,14 @@ def landsat_like(root: Path, every: int) -> Case:
         'Sentinel-2 to Landsat-like',
         f'{len(keep)} chips of EuroSAT of 64 x 64 px at 10 m, 10 classes, by place; tested on the '
         'seven bands that Landsat-8 has too, under its names and wavelengths',
-        Domain('Sentinel-2', images, bands, _all(len(keep))),
-        Domain('Landsat-like', images[:, columns], landsat, _all(len(keep))),
+        Domain('Sentinel-2', images, bands, _all(len(keep)), normalize.mean, normalize.std),
+        Domain(
+            'Landsat-like', images[:, columns], landsat, _all(len(keep)),
+            tuple(normalize.mean[k] for k in columns), tuple(normalize.std[k] for k in columns),
+        ),
         np.asarray(data.labels)[keep].astype(np.int64),
         np.asarray(data.cells)[keep],
-    )
+    )  # fmt: skip
 
 
 #: by name, what makes a case from a folder of data and "every n-th sample"

@@ -165,6 +165,7 @@ class _Work:
             __version__, self.config.folds, self.config.probes[0], encoder.facts.hex(),
             case.labels.tolist(), case.groups.tolist(),
             [(d.bands, self._data(case, d).digest) for d in (trained, tested)],
+            *(_scales(trained, tested) if encoder.as_reflectance else ()),
         )  # fmt: skip
         run = hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
         key = (
@@ -212,17 +213,23 @@ class _Work:
         return self._held[key]
 
     def _features(self, case: Case, encoder: Encoder, domain: Domain) -> NDArray[np.float32]:
-        flat = torch.zeros(len(domain.bands), 1, 1, device=self.config.device)
+        mean, std = domain.scale(self.config.device)
         reading = Reading(
             None, None, self.config.batch_size, 0, self.config.device,
             cache_dir=self.config.cache_dir, progress=False,
         )  # fmt: skip
         facts = [encoder.facts, repr(domain.bands).encode()]
+        if encoder.as_reflectance:
+            facts.append(repr(_scales(domain)).encode())
         found = extract(
-            lambda images: encoder.function(Batch(images, domain.bands, flat, flat + 1)),
+            lambda images: encoder.function(Batch(images, domain.bands, mean, std)),
             facts, self._data(case, domain), reading,
         )  # fmt: skip
         if not found.cached:
             self.passes += 1
             self.images += len(found.values)
         return found.values
+
+
+def _scales(*domains: Domain) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
+    return [(domain.mean, domain.std) for domain in domains]
