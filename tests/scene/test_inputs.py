@@ -124,6 +124,16 @@ class TestManyFiles:
         with pytest.raises(BandError, match='its description says'):
             scene_of(files)
 
+    def test_a_name_of_several_bands_says_nothing(self, tmp_path: Path) -> None:
+        """Sentinel-2 has three bands on the red edge; what is said decides."""
+        files = [
+            write(tmp_path / f'T31_{name}.tif', pixels(1, 40, 40), None)
+            for name in ('red', 'rededge')
+        ]
+        assert labels(scene_of(files, bands=['B04', 'B06'])) == ['B04', 'B06']
+        with pytest.raises(BandError, match='nothing says'):
+            scene_of(files)
+
     def test_other_places_are_refused_with_both_grids(self, tmp_path: Path) -> None:
         files = self.files(tmp_path)
         away = write(tmp_path / 'T31_B03.tif', pixels(1, 80, 80), None, UTM.translation(100, 0))
@@ -301,6 +311,15 @@ class TestLandsat:
         (tmp_path / 'night_MTL.txt').write_text(night)
         with pytest.raises(DataError, match='horizon'):
             open_scene(path, mtl=tmp_path / 'night_MTL.txt')
+
+
+def test_nodata_is_a_number_or_that_of_the_product(tmp_path: Path) -> None:
+    """Checked in one place, whatever the scene is."""
+    (tmp_path / 'stac').mkdir()
+    scenes = (safe(tmp_path), landsat(tmp_path, True), stac(tmp_path / 'stac'))
+    for scene in (*scenes, write(tmp_path / 'in.tif', pixels())):
+        with pytest.raises(ConfigError, match="nodata must be a number, None or 'product'"):
+            open_scene(scene, nodata='none')
 
 
 def stac(folder: Path, **changes: Any) -> Path:

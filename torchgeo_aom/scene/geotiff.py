@@ -42,6 +42,15 @@ class Declared:
     product: str | Product | None = None
     nodata: float | str | None = 'product'
 
+    def __post_init__(self) -> None:
+        """Check what all kinds of scenes read in the same way.
+
+        Raises:
+            ConfigError: if *nodata* is another word.
+        """
+        if isinstance(self.nodata, str) and self.nodata != 'product':
+            raise ConfigError(f"nodata must be a number, None or 'product', got {self.nodata!r}")
+
     def resolved(self) -> tuple[Band, ...] | None:
         """The bands, where some were named."""
         return None if self.bands is None else resolve_bands(self.bands, self.sensor)
@@ -170,7 +179,10 @@ def _from_name(path: str, sensor: str | None) -> str | None:
         return None
     stem = re.sub(r'_(10|20|60)m$', '', Path(path).stem)
     for start in [m.end() for m in re.finditer('_', stem)] + [0]:
-        band = found[0].find(stem[start:])
+        try:
+            band = found[0].find(stem[start:])
+        except BandError:  # a common name of several bands, such as rededge: says nothing
+            continue
         if band is not None:
             return band.label
     return None
@@ -208,6 +220,4 @@ def _stored_as(
                 )
     if not isinstance(declared.nodata, str):
         nodata, nodata_in = declared.nodata, 'each'
-    elif declared.nodata != 'product':
-        raise ConfigError(f"nodata must be a number, None or 'product', got {declared.nodata!r}")
     return product, nodata, nodata_in

@@ -71,7 +71,7 @@ def read_safe(path: Path, declared: Declared, notes: list[str]) -> tuple[list[La
     if not images:
         raise DataError(f'{path} has no images (GRANULE/*/IMG_DATA/*.jp2): it is not complete')
     prefix = f'/vsizip/{path.resolve()}/' if path.is_file() else f'{path}/'
-    nodata = _nodata(declared)
+    nodata = 0.0 if isinstance(declared.nodata, str) else declared.nodata
     there = {}
     for band in sensor.bands:
         if band.name in images:
@@ -90,16 +90,6 @@ def read_safe(path: Path, declared: Declared, notes: list[str]) -> tuple[list[La
     layers = list(choose(there, wanted, str(path)))
     # Where an image of few bands is 0, water may have measured it; all bands decide.
     return layers, product, 'all' if isinstance(declared.nodata, str) else 'each'
-
-
-def _nodata(declared: Declared) -> float | None:
-    if isinstance(declared.nodata, str):
-        if declared.nodata != 'product':
-            raise ConfigError(
-                f"nodata must be a number, None or 'product', got {declared.nodata!r}"
-            )
-        return 0.0
-    return declared.nodata
 
 
 def _images(names: Iterable[str]) -> dict[str, str]:
