@@ -201,6 +201,37 @@ class TestSentinel2:
         )
         assert scene.identity()
 
+    def test_the_edge_of_the_swath(self, tmp_path: Path) -> None:
+        """Nothing lies beyond it, and what lies beyond goes into no pixel before it."""
+        root = safe(tmp_path)
+        before = reflectance(open_scene(root))
+        for path in root.rglob('*.tif'):
+            with rasterio.open(path, 'r+') as file:
+                values = file.read()
+                values[:, :, : file.width // 2] = 0
+                file.write(values)
+        scene = open_scene(root)
+        values = reflectance(scene)
+        assert np.isnan(values[:, :, :12]).all() and np.isfinite(values[:, :, 12:]).all()
+        np.testing.assert_allclose(values[:, :, 15:], before[:, :, 15:], atol=1e-6)
+        # Bands of 60 m change most: half of a pixel of theirs.
+        assert np.abs(values - before)[:, :, 12:].max() < 0.05
+        small = SceneReader(scene).overview(8)
+        assert np.isnan(small[:, :, :4]).all() and np.isfinite(small[:, :, 4:]).all()
+
+    def test_a_measured_zero_of_a_coarse_band(self, tmp_path: Path) -> None:
+        root = safe(tmp_path)
+        before = reflectance(open_scene(root))
+        for path in root.rglob('*_B11_20m.tif'):
+            with rasterio.open(path, 'r+') as file:
+                values = file.read()
+                values[:, 5, 5] = 0
+                file.write(values)
+        values = reflectance(open_scene(root))
+        np.testing.assert_allclose(values[4, 10:12, 10:12], -0.1, atol=1e-6)
+        assert np.isfinite(values).all()
+        np.testing.assert_array_equal(values[:4], before[:4])
+
     def test_jpeg_2000(self, tmp_path: Path) -> None:
         """What ESA delivers, without loss."""
         root = safe(tmp_path)

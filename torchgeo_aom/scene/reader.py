@@ -66,29 +66,36 @@ class SceneReader:
                 stack.close()
         self._reset()
 
-    def _file(self, path: str) -> Any:
-        """An open file of this thread, on the scene's grid."""
+    def _file(self, path: str, nearest: bool = False) -> Any:
+        """An open file of this thread, on the scene's grid; nearest neighbors on demand."""
         if self._process != os.getpid():
             self._reset()  # after a fork: handles of the other process are not touched
-        files: dict[str, Any] | None = getattr(self._local, 'files', None)
+        files: dict[tuple[str, bool | None], Any] | None = getattr(self._local, 'files', None)
         if files is None:
             files = self._local.files = {}
             self._local.stack = ExitStack()
             with self._lock:
                 self._stacks.append(self._local.stack)
-        if path not in files:
-            file = self._local.stack.enter_context(open_raster(path, self.scene.rules))
+        if (path, nearest) not in files:
+            enter = self._local.stack.enter_context
+            if (path, None) not in files:
+                files[path, None] = enter(open_raster(path, self.scene.rules))
+            file = files[path, None]
             if path in self.scene.resampled:
-                file = self._local.stack.enter_context(self._warped(file, path))
-            files[path] = file
-        return files[path]
+                file = enter(self._warped(file, path, nearest))
+            files[path, nearest] = file
+        return files[path, nearest]
 
-    def _warped(self, file: rasterio.DatasetReader, path: str) -> WarpedVRT:
+    def _empty(self, path: str) -> float | None:
+        """Stored value of a file that means "no data"."""
+        return next(layer.nodata for layer in self.scene.layers if layer.path == path)
+
+    def _warped(self, file: rasterio.DatasetReader, path: str, nearest: bool) -> WarpedVRT:
         scene = self.scene
-        empty = file.nodata
-        layers = [layer for layer in scene.layers if layer.path == path]
-        if empty is None and scene.nodata_in == 'each':
-            empty = layers[0].nodata  # so that it is not mixed with its neighbors
+        # So that it is not mixed with its neighbors.
+        empty = self._empty(path) if file.nodata is None else file.nodata
+        if nearest:
+            empty = None
         return WarpedVRT(
             file,
             crs=scene.grid.crs,
@@ -96,7 +103,7 @@ class SceneReader:
             transform=scene.grid.transform,
             height=scene.grid.height,
             width=scene.grid.width,
-            resampling=Resampling.bilinear,
+            resampling=Resampling.nearest if nearest else Resampling.bilinear,
             src_nodata=empty,
             nodata=empty,
             add_alpha=empty is None,
@@ -164,6 +171,11 @@ class SceneReader:
         out[filled] = np.nan
         out[~np.isfinite(out)] = np.nan
 
+    def _all_decide(self, path: str) -> bool:
+        """Whether a file on another grid has a fill value that may be a measured one, too."""
+        known = self._empty(path) is not None and self._local.files[path, None].nodata is None
+        return known and path in self.scene.resampled and self.scene.nodata_in == 'all'
+
     def _values(
         self, path: str, layers: Sequence[Layer], window: Window, shape: tuple[int, int] | None
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
@@ -172,6 +184,12 @@ class SceneReader:
         try:
             file = self._file(path)
             values = file.read(channels, window=window, out_shape=size)
+            if self._all_decide(path):
+                # A 0 that was measured stays one, and none goes into its neighbors.
+                near = self._file(path, nearest=True)
+                stored = near.read(channels, window=window, out_shape=size)
+                values = np.where(stored == self._empty(path), stored, values)
+                return values, near.read_masks(channels, window=window, out_shape=size) != 0
             if shape is not None:
                 masks = file.read_masks(channels, window=window, out_shape=size)
                 return values, masks != 0
