@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from torchgeo_aom.bands import Product
 from torchgeo_aom.errors import ConfigError, UnitError, UnitWarning
 from torchgeo_aom.transforms import Normalize
 
 RGB = 'sentinel2:rgb'
+INVERSE = {'product': Product('inverse', -0.01, 1.0, 'dn'), 'mean': 0.5, 'std': 0.2}
 REFLECTANCE = {'unit': 'reflectance', 'statistics': 'sentinel2:l1c'}
 
 
@@ -63,6 +65,8 @@ def test_wrong_unit(bands: str, declared: dict[str, Any], image: Tensor) -> None
         ('landsat8', {'product': 'c2l2'}, dn(7, 8, 8)),
         # resized with a filter that overshoots
         ('rgb', {'unit': 'uint8'}, torch.tensor([-0.4, 100.0, 255.4])[:, None, None]),
+        # values that fall where reflectance rises
+        ('3', INVERSE, torch.linspace(0, 100, 16).reshape(1, 4, 4)),
     ],
 )
 def test_right_unit_is_quiet(bands: str, declared: dict[str, Any], image: Tensor) -> None:

@@ -236,7 +236,8 @@ class Normalize(nn.Module):
         if product.unit == 'uint8':
             least, most = 0.0, 255.0
         else:
-            least, most = ((p - product.offset) / product.scale for p in _PLAUSIBLE)
+            # Sorted: a scale may be negative.
+            least, most = sorted((p - product.offset) / product.scale for p in _PLAUSIBLE)
             if product.dtype is not None and product.dtype.startswith('uint'):
                 least = 0.0
         slack = 0.5 if product.unit == 'uint8' else 0.0  # resized images go a little beyond

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import true_files
 from true_files import write
 
@@ -204,6 +205,16 @@ def test_hls_water_values(hls_water: Path) -> None:
     assert data.normalize(nodata_fill=True)(sample)['image'].abs().max() < 20
     with pytest.raises(ConfigError, match='fold must be'):
         HLSWater(hls_water, fold=7)
+
+
+def test_hls_water_files_that_declare_their_fill(tmp_path: Path) -> None:
+    root = true_files.hls_water(tmp_path)
+    data = HLSWater(root, 'test')
+    mask = data[0]['mask']
+    with rasterio.open(data.files[0], 'r+') as file:
+        file.nodata = -9999
+    sample = HLSWater(root, 'test')[0]
+    assert sample['image'].isnan().any() and (sample['mask'] == mask).all()
 
 
 def test_hls_water_masks_are_files_too(tmp_path: Path) -> None:

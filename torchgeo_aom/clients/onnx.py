@@ -15,6 +15,7 @@ from torch.export import Dim
 
 from .. import __version__
 from ..errors import ConfigError
+from ..files import replacing
 from ..layers.tokenizer import Tokenizer
 
 __all__ = ('export_onnx', 'read_metadata')
@@ -74,14 +75,10 @@ def export_onnx(
         )
     metadata = _metadata(tokenizer)
     program.model.metadata_props.update(metadata)
-    part = path.with_name(path.name + '.part')
-    try:
+    with replacing(path) as part:
         program.save(part)
         for size in ((1, 3 * rows, 2 * cols), (3, rows + 1, 4 * cols + 3)):
             _compare(model, part, _images(tokenizer, *size), tolerance)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return metadata
 
 

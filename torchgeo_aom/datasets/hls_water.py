@@ -138,7 +138,9 @@ class HLSWater(_HLSChips):
         mask = read_mask(path)
         if mask.shape != tuple(image.shape[1:]) or not np.isin(mask, (0, 1)).all():
             raise DataError(f'{path} is no mask of zeros and ones of the size of its image')
-        empty = (image.numpy() == self.product.nodata).all(0)
+        # NaN where a file says by itself that there are no data.
+        values = image.numpy()
+        empty = (np.isnan(values) | (values == self.product.nodata)).all(0)
         return {'image': image, 'mask': torch.from_numpy(np.where(empty, 255, mask))}
 
 

@@ -13,6 +13,7 @@ import torch
 
 from ..bands import resolve_bands
 from ..errors import BandError, CheckpointError
+from ..files import write_whole
 from .aom import SIZES
 from .checkpoint import PICKLES, read_state_dict
 from .weights_meta import facts_of
@@ -249,6 +250,6 @@ def write_card(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> None:
     .. versionadded:: 0.1
     """
     try:
-        Path(path).write_text(model_card(facts), encoding='utf-8')
+        write_whole(Path(path), model_card(facts).encode())
     except OSError as error:
         raise CheckpointError(f'The model card {path} could not be written: {error}.') from error
