@@ -40,11 +40,14 @@ nb_merge_streams = True
 autodoc_member_order = 'bysource'
 autodoc_typehints_format = 'short'
 autodoc_preserve_defaults = True
+# By their names, not by the many types that they stand for.
+autodoc_type_aliases = {'BandSpec': 'torchgeo_aom.bands.BandSpec', 'ArrayLike': 'ArrayLike'}
 napoleon_numpy_docstring = False
 # Attributes are described once, with their class; their types are in its signature.
 napoleon_use_ivar = True
 napoleon_attr_annotations = False
 python_display_short_literal_types = True
+python_maximum_signature_line_length = 88
 # What stands before a colon under "Returns" is no type here: types are in signatures.
 napoleon_custom_sections = ['Returns']
 # References into other projects cannot be looked up without a network; ours have to be right.
@@ -57,4 +60,5 @@ pages.write(HERE / '_generated')
 def setup(app: Sphinx) -> None:
     """Add what the code and the repository's pages need to become a site."""
     app.connect('missing-reference', pages.find)
+    app.connect('autodoc-process-signature', pages.show_signature)
     app.connect('source-read', pages.point_to_cards)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +29,7 @@ PAGES = {
     'errors': ('Errors and warnings', ('errors',)),
 }
 OTHERS = 'Everything else'
+LONG = 400  # characters of a constant's value that a page still shows
 # Programs that have environments of their own; what needs them is described in docs/frameworks.md.
 PROGRAMS = ('terratorch', 'torchgeo_bench')
 PUBLISHED = Path(torchgeo_aom.__file__).parent / 'published'
@@ -51,24 +54,83 @@ def public_modules() -> Iterator[ModuleType]:
             yield module
 
 
+def handed_on(module: ModuleType) -> list[str]:
+    """Public classes and functions of a module that another one defines."""
+    values = {name: getattr(module, name) for name in module.__all__}
+    return [
+        name
+        for name, value in values.items()
+        if (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__ != module.__name__
+    ]
+
+
 def exports(module: ModuleType) -> str:
-    """Table of what a package hands on from its modules."""
-    rows = ['| Name | What it is |', '|---|---|']
-    for name in module.__all__:
+    """Table of what a module hands on from others; nothing where it does not."""
+    rows = []
+    for name in handed_on(module):
         value = getattr(module, name)
-        if inspect.isclass(value) or inspect.isfunction(value):
-            first = (inspect.getdoc(value) or '').partition('\n')[0].replace('``', '`')
-            home = f'{value.__module__}.{value.__qualname__}'
-            rows.append(f'| {{py:obj}}`{name} <{home}>` | {first} |')
-    return '\n'.join((*rows, ''))
+        first = (inspect.getdoc(value) or '').partition('\n')[0].replace('``', '`')
+        home = f'{value.__module__}.{value.__qualname__}'
+        rows.append(f'| {{py:obj}}`{name} <{home}>` | {re.sub(":[a-z]+:`~?", "`", first)} |')
+    return '\n'.join(('| Name | What it is |', '|---|---|', *rows, '')) if rows else ''
 
 
 def section(module: ModuleType) -> str:
-    """A module's part of a page: what it defines, or for a package what it hands on."""
+    """A module's part of a page: what it defines, and what it hands on from others."""
     if hasattr(module, '__path__'):
         return f'## {module.__name__}\n\n{inspect.getdoc(module)}\n\n{exports(module)}'
-    directive = f'.. automodule:: {module.__name__}\n   :members:\n   :show-inheritance:\n'
-    return f'## {module.__name__}\n\n```{{eval-rst}}\n{directive}```\n'
+    other = handed_on(module)
+    own = [name for name in module.__all__ if name not in other]
+    # What prints as "<class ..." or as a page of text is said better by its comment.
+    printed = {name: _printed(getattr(module, name)) for name in own}
+    unreadable = [name for name, text in printed.items() if '<' in text or len(text) > LONG]
+    listed = ', '.join(name for name in own if name not in unreadable)
+    lines = [f'.. automodule:: {module.__name__}', '   :show-inheritance:']
+    if listed:
+        lines.append(f'   :members: {listed}')
+    source = inspect.getsource(module)
+    for name in (name for name in unreadable if re.search(rf'(?m)^#: .*\n{name}\b', source)):
+        lines += ['', f'.. autodata:: {module.__name__}.{name}', '   :no-value:']
+    rst = '\n'.join(('```{eval-rst}', *lines, '```'))
+    return f'## {module.__name__}\n\n{rst}\n\n{exports(module)}'
+
+
+def _printed(value: Any) -> str:
+    """What would be printed as the value of a constant; nothing for others."""
+    return '' if callable(value) or inspect.ismodule(value) else repr(value)
+
+
+def show_signature(
+    app: Any, what: str, name: str, value: Any, options: Any, signature: str, returned: str
+) -> tuple[str, str] | None:
+    """Write a signature so that Sphinx can read it: otherwise it leaves the whole as it is.
+
+    What it cannot read is the ``<factory>`` that Python prints for a field of a dataclass, and its
+    own name for a type with a name of its own.
+
+    Args:
+        app: Sphinx.
+        what: kind of the object, such as class.
+        name: its full name.
+        value: the object.
+        options: those of the directive.
+        signature: its arguments.
+        returned: what it returns.
+
+    Returns:
+        Both, with what a factory makes, or ``...`` where that is long.
+    """
+    if not signature:
+        return None
+    shown = []
+    for field in dataclasses.fields(value) if '<factory>' in signature else ():
+        if field.init and field.default_factory is not dataclasses.MISSING:
+            default = repr(field.default_factory())
+            shown.append(default if default in ('{}', '[]', '()') else '...')
+    text = re.sub('<factory>', lambda _: shown.pop(0), signature)
+    text = re.sub(r"TypeAliasForwardRef\('([\w.]+)'\)", r'\1', text)
+    return re.sub(r"(?<![~.\w'])torchgeo_aom\.", '~torchgeo_aom.', text), returned
 
 
 def texts() -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The guides hold what they say: code runs, each error has its entry, links lead somewhere."""
 
+import ast
+import dataclasses
 import importlib.util
 import inspect
 import re
@@ -101,11 +103,37 @@ def test_examples_of_errors_say_what_the_code_says(
         assert said.startswith(message.removesuffix('...').strip()), code
 
 
-def test_cards_show_every_value_that_the_paper_prints(tmp_path: Path) -> None:
+@pytest.fixture(scope='module')
+def pages() -> Any:
     spec = importlib.util.spec_from_file_location('pages', DOCS / 'pages.py')
     assert spec and spec.loader
-    pages = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pages)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_signatures_of_dataclasses_can_be_read(pages: Any) -> None:
+    """Sphinx shows a signature that is no Python as raw text, with its ``<factory>``."""
+    written = []
+    for module in pages.public_modules():
+        for value in map(vars(module).get, module.__all__):
+            if dataclasses.is_dataclass(value) and value.__module__ == module.__name__:
+                raw = re.sub(r' -> None$', '', str(inspect.signature(value)))
+                text, _ = pages.show_signature(None, 'class', '', value, None, raw, '')
+                ast.parse(f'def made{text}: ...')
+                written.append((raw, text))
+    assert any('<factory>' in raw for raw, _ in written)
+    assert any("packages: 'dict[str, str]' = {}" in text for _, text in written)
+
+
+def test_signature_names_types_shortly(pages: Any) -> None:
+    raw = "(bands: TypeAliasForwardRef('torchgeo_aom.bands.BandSpec'), k: str = 'torchgeo_aom.x')"
+    text, returned = pages.show_signature(None, 'function', '', print, None, raw, 'None')
+    assert text == "(bands: ~torchgeo_aom.bands.BandSpec, k: str = 'torchgeo_aom.x')"
+    assert returned == 'None'
+
+
+def test_cards_show_every_value_that_the_paper_prints(tmp_path: Path, pages: Any) -> None:
     pages.write(tmp_path)
     text = (tmp_path / 'cards.md').read_text(encoding='utf-8')
     for card in paper_cards():

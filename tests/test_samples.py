@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from torchgeo_aom.bands import resolve_bands
 from torchgeo_aom.data.samples import SAMPLES, EuroSAT200, SentinelPairs, composite
-from torchgeo_aom.errors import BandError, ConfigError, DataError
+from torchgeo_aom.errors import BandError, ConfigError, DataError, InputError
 from torchgeo_aom.transforms import Normalize, NormalizeSample
 
 
@@ -238,3 +238,18 @@ def test_composite() -> None:
     assert not np.array_equal(composite(image, bands[::-1]), rgb)
     gray = composite(image[:1], ['sentinel2:B08'])
     assert np.array_equal(gray[..., 0], gray[..., 2])
+
+
+def test_composite_takes_bands_as_everything_does() -> None:
+    image = torch.rand(7, 8, 9)
+    listed = [f'landsat8:B{k}' for k in range(1, 8)]
+    picture = composite(image, listed)
+    assert np.array_equal(composite(image, 'landsat8'), picture)
+    assert np.array_equal(composite(image, resolve_bands('landsat8')), picture)
+    assert np.array_equal(composite(image[[3, 2, 1]], 'landsat8:rgb'), picture)
+    with pytest.raises(BandError, match='13 bands were named but the image has 7 channels'):
+        composite(image, 'sentinel2')
+    with pytest.raises(BandError, match=r"unknown band or preset 'landsat88'.*did you mean"):
+        composite(image, 'landsat88')
+    with pytest.raises(InputError, match=r'one image .* got shape \(1, 7, 8, 9\)'):
+        composite(image[None], 'landsat8')

@@ -59,6 +59,7 @@ __all__ = (
 )
 
 OneBand: TypeAlias = str | int | float | Band | Mapping[str, Any]
+#: what names the bands of an image, see :func:`resolve_bands`
 BandSpec: TypeAlias = OneBand | Sequence[OneBand] | Iterable[OneBand]
 
 _NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf|infinity)', re.IGNORECASE)

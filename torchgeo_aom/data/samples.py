@@ -19,7 +19,7 @@ from torch import Tensor
 from torchgeo.datasets import NonGeoDataset
 
 from torchgeo_aom.bands import Band, BandSpec, get_product, resolve_bands
-from torchgeo_aom.errors import BandError, ConfigError, DataError, suggest
+from torchgeo_aom.errors import BandError, ConfigError, DataError, InputError, suggest
 
 __all__ = ('SAMPLES', 'EuroSAT200', 'SentinelPairs', 'composite')
 
@@ -73,17 +73,28 @@ def _read(path: Path, names: Sequence[str] | None, size: int) -> np.ndarray[Any,
     return values
 
 
-def composite(image: Tensor, bands: Sequence[Band | str]) -> np.ndarray[Any, Any]:
+def composite(image: Tensor, bands: BandSpec) -> np.ndarray[Any, Any]:
     """Make a picture of an image: true color, or the first bands where one of those is missing.
 
     Args:
         image: image of shape (C, H, W).
-        bands: its bands.
+        bands: what its channels are: a preset such as ``'landsat8'``, or a list in their order.
 
     Returns:
         Picture of shape (H, W, 3), 0 to 1, stretched from the 2nd to the 98th percentile.
+
+    Raises:
+        BandError: if the bands are unknown, or not as many as the channels.
+        InputError: if there is not one image.
+
+    .. versionadded:: 0.1
     """
-    names = [band.common_name for band in resolve_bands(list(bands))]
+    if image.ndim != 3:
+        raise InputError(
+            f'a picture is made of one image of shape (C, H, W), got shape {tuple(image.shape)}; '
+            f'of a batch give one, for example images[0]'
+        )
+    names = [band.common_name for band in resolve_bands(bands, channels=len(image))]
     channels = [names.index(name) if name in names else -1 for name in ('red', 'green', 'blue')]
     if -1 in channels:
         channels = ([0, 1, 2] if len(names) > 2 else [0])[:3]
