@@ -53,6 +53,7 @@ __all__ = (
     'list_sensors',
     'load_sensors',
     'plain_band',
+    'preset_tags',
     'product_statistics',
     'resolve_bands',
     'wavelength_to_index',
@@ -281,6 +282,14 @@ def _listing(bands: Sequence[Band], limit: int = 20) -> str:
     labels = [band.label for band in bands]
     more = f', ... ({len(labels) - limit} more)' if len(labels) > limit else ''
     return ', '.join(labels[:limit]) + more
+
+
+def preset_tags() -> dict[str, str]:
+    """Presets by what they are called in names of models: ``{'sentinel2_rgb': 'sentinel2:rgb'}``.
+
+    .. versionadded:: 0.1
+    """
+    return {preset.replace(':', '_'): preset for preset in list_presets()}
 
 
 # What a band is to a model and to people; statistics belong to a product and are kept elsewhere.

@@ -29,7 +29,20 @@ from .checks import (
 from .encodings import grid_encoding, interpolate_grid, sinusoid
 from .pi_resize import nearest_kernel, pi_matrices, pi_resize
 
-__all__ = ('POSITION_GRID', 'Tokenizer', 'as_pair', 'band_codes', 'checked_patch_size')
+__all__ = (
+    'KERNEL_SIZES',
+    'MAX_TOKENS',
+    'POSITION_GRID',
+    'Tokenizer',
+    'as_pair',
+    'band_codes',
+    'checked_patch_size',
+)
+
+#: kernel bank of the paper, in px
+KERNEL_SIZES = (16, 32, 64)
+#: largest number of tokens of an image, where nobody says another
+MAX_TOKENS = 65536
 
 # The position table has the grid of the usual ViT input (224 px, patch 16), whatever the image
 # size: one checkpoint must give one answer, not one for each ``img_size`` of a constructor.
@@ -81,12 +94,12 @@ class Tokenizer(nn.Module):
         self,
         img_size: int | Sequence[int] = 224,
         patch_size: int | Sequence[int] = 16,
-        kernel_sizes: Sequence[int] = (16, 32, 64),
+        kernel_sizes: Sequence[int] = KERNEL_SIZES,
         in_chans: int | None = None,
         bands: BandSpec | None = None,
         embed_dim: int = 768,
         channel_encoding: str = 'index',
-        max_tokens: int = 65536,
+        max_tokens: int = MAX_TOKENS,
     ) -> None:
         """Initialize the tokenizer.
 

@@ -16,7 +16,7 @@ from ..bands import Band, BandSpec
 from ..errors import ConfigError
 from ..layers.channel_pool import CHANNEL_POOLS, ChannelPool, attention_mask
 from ..layers.masking import split_tokens
-from ..layers.tokenizer import Tokenizer
+from ..layers.tokenizer import KERNEL_SIZES, MAX_TOKENS, Tokenizer
 from .backbone import Backbone
 from .loading import kernel_bank_hook
 
@@ -57,7 +57,7 @@ class AOM(Backbone):
         self,
         img_size: int | Sequence[int] = 224,
         patch_size: int | Sequence[int] = 16,
-        kernel_sizes: Sequence[int] = (16, 32, 64),
+        kernel_sizes: Sequence[int] = KERNEL_SIZES,
         in_chans: int | None = None,
         bands: BandSpec | None = None,
         num_classes: int = 0,
@@ -74,7 +74,7 @@ class AOM(Backbone):
         drop_path_rate: float = 0.0,
         channel_encoding: str = 'index',
         channel_pool: str = 'mean',
-        max_tokens: int = 65536,
+        max_tokens: int = MAX_TOKENS,
         dynamic_img_size: bool = True,
     ) -> None:
         """Initialize the encoder. The defaults are the paper's ViT-B.

@@ -16,8 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from .. import __version__
-from ..bands import Band, list_presets, plain_band, resolve_bands
-from ..catalogue import get_product
+from ..bands import Band, get_product, plain_band, preset_tags, resolve_bands
 from ..errors import CheckpointError, ConfigError
 from ..files import write_whole
 from ..transforms import Normalize
@@ -351,9 +350,8 @@ def export_checkpoint(ckpt_path: str | os.PathLike[str], out_path: str | os.Path
         elif isinstance(value, list | tuple):
             facts[key] = json.dumps(value)
     bands = hparams.get('bands')
-    tags = {preset.replace(':', '_'): preset for preset in list_presets()}
     if bands is None:
-        bands = tags.get(named[2])
+        bands = preset_tags().get(named[2])
     if isinstance(bands, str) and bands.startswith(('[', 'null')):
         bands = json.loads(bands)  # the metadata of a file of ours
     if bands is not None:

@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 
 from ..errors import ConfigError
+from ..layers.checks import as_pair, ceil_div, checked_patch_size
 from ..layers.pi_resize import kernel_loss, nearest_kernel
-from ..layers.tokenizer import as_pair, checked_patch_size
+from ..layers.tokenizer import KERNEL_SIZES
 
 __all__ = ('PRETRAINED', 'choose_patch_size', 'explain_patch_size', 'is_auto')
 
 #: patch sizes that pretraining cycles through, in px
 PRETRAINED = (16, 24, 32, 48, 64)
-KERNEL_SIZES = (16, 32, 64)
 GRID = 16  # patches along an image
 LEAST_GRID = 8
 GROUND_M = 160.0  # what a patch covers: 16 px of Sentinel-2's 10 m
@@ -97,7 +97,6 @@ def explain_patch_size(
     patch_size: int,
     image_size: int | Sequence[int] | None = None,
     gsd_m: float | None = None,
-    kernel_sizes: Sequence[int] = KERNEL_SIZES,
 ) -> str:
     """Say which patch size was chosen, why, and what it means.
 
@@ -105,7 +104,6 @@ def explain_patch_size(
         patch_size: the size chosen.
         image_size: image size in px, or (height, width).
         gsd_m: ground sampling distance in meters, where the choice was made by it.
-        kernel_sizes: sizes of the kernel bank in px.
 
     Returns:
         One line.
@@ -115,9 +113,9 @@ def explain_patch_size(
         facts.append(f'{gsd_m:g} m, so a patch covers {patch_size * gsd_m:g} m')
     if image_size is not None:
         height, width = as_pair(image_size, 'image_size')
-        grid = f'{-(-height // patch_size)} x {-(-width // patch_size)}'
+        grid = f'{ceil_div(height, patch_size)} x {ceil_div(width, patch_size)}'
         facts.append(f'{height} x {width} px, so a band has {grid} patches')
-    kernel = nearest_kernel(kernel_sizes, patch_size)
+    kernel = nearest_kernel(KERNEL_SIZES, patch_size)
     loss = kernel_loss(kernel, (patch_size, patch_size))
     lost = f', losing {loss:.0%} of its freedom' if loss >= 0.005 else ''
     return (

@@ -6,18 +6,24 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..bands import Band, BandSpec, describe_bands, list_presets, resolve_bands
-from ..errors import ConfigError, suggest
+from ..bands import Band, BandSpec, describe_bands, preset_tags, resolve_bands
+from ..errors import ConfigError
 from ..layers.pi_resize import kernel_loss, nearest_kernel
-from ..layers.tokenizer import Tokenizer, as_pair, checked_patch_size
+from ..layers.tokenizer import (
+    KERNEL_SIZES,
+    MAX_TOKENS,
+    Tokenizer,
+    as_pair,
+    checked_patch_size,
+)
 from .aom import AOM, SIZES
 from .patch_rule import choose_patch_size, is_auto
+from .registry import check_name
 
 __all__ = ('Plan', 'describe')
 
 DTYPE_BYTES = {'float64': 8, 'float32': 4, 'bfloat16': 2, 'float16': 2}
 MLP_RATIO = 4
-KERNEL_SIZES = (16, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -124,15 +130,9 @@ def describe(
         own: BandSpec = model.bands or list(range(model.patch_embed.in_chans))
         patch_size = model.patch_embed.patch_size if patch_size is None else patch_size
     else:
-        (name, _, tag), kernels, budget = model.partition('.'), KERNEL_SIZES, 65536
-        if name not in SIZES:
-            raise ConfigError(
-                f'{model!r} is not an AOM model{suggest(name, SIZES)}. Known: {", ".join(SIZES)}.'
-            )
-        presets = {preset.replace(':', '_'): preset for preset in list_presets()}
-        if tag and tag not in presets:
-            raise ConfigError(f'{tag!r} is not a band preset{suggest(tag, presets)}.')
-        own = presets.get(tag, 'rgb')
+        name, _, tag = check_name(model).partition('.')
+        kernels, budget = KERNEL_SIZES, MAX_TOKENS
+        own = preset_tags()[tag] if tag else 'rgb'
         dim, depth = SIZES[name]['embed_dim'], SIZES[name]['depth']
         block = (4 + 2 * MLP_RATIO) * dim * dim + (4 + MLP_RATIO + 1 + 4) * dim
         bank = sum(k * k * dim + dim for k in kernels)

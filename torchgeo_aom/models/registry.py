@@ -17,7 +17,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from ..bands import BandSpec, list_presets, resolve_bands
+from ..bands import BandSpec, preset_tags, resolve_bands
 from ..errors import ConfigError, suggest
 from .aom import AOM, SIZES, pyramid_blocks
 from .weights import (
@@ -36,11 +36,6 @@ __all__ = ['aom_vitb', 'aom_vitl', 'aom_vits', 'aom_vitt', 'check_name', 'preset
 
 
 BuilderWeights: TypeAlias = AOMWeights | str | os.PathLike[str] | bool
-
-
-def preset_tags() -> dict[str, str]:
-    """Band presets by tag: ``{'sentinel2_rgb': 'sentinel2:rgb', ...}``."""
-    return {preset.replace(':', '_'): preset for preset in list_presets()}
 
 
 def _pretrained_cfg(preset: str | None = None) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torchvision.models import WeightsEnum
 
-from ..bands import Band, BandSpec, plain_band, resolve_bands
+from ..bands import Band, BandSpec, plain_band, preset_tags, resolve_bands
 from ..errors import BandError
 from ..layers.tokenizer import band_codes, checked_patch_size
 from ..models.checkpoint import file_sha256
 from ..models.patch_rule import choose_patch_size, explain_patch_size, is_auto
-from ..models.registry import check_name, preset_tags
+from ..models.registry import check_name
 from ..models.smp_encoder import AOMEncoder
 from ..models.weights import default_weights, find_weights, load_state
 from ..transforms import check_image
