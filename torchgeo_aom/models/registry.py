@@ -8,16 +8,17 @@ checkpoint serves every tag. Registering twice changes nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import timm
+import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from ..bands import BandSpec, preset_tags, resolve_bands
+from ..bands import Band, BandSpec, preset_tags, resolve_bands
 from ..errors import ConfigError, suggest
 from .aom import AOM, SIZES, pyramid_blocks
 from .weights import (
@@ -32,7 +33,10 @@ from .weights import (
 )
 
 # A list: timm appends to it.
-__all__ = ['aom_vitb', 'aom_vitl', 'aom_vits', 'aom_vitt', 'check_name', 'preset_tags', 'register']
+__all__ = [
+    'aom_vitb', 'aom_vitl', 'aom_vits', 'aom_vitt', 'check_name', 'preset_tags',
+    'random_backbone', 'register',
+]  # fmt: skip
 
 
 BuilderWeights: TypeAlias = AOMWeights | str | os.PathLike[str] | bool
@@ -205,6 +209,26 @@ def aom_vitl(
     .. versionadded:: 0.1
     """
     return _create('aom_vitl', weights, pretrained, **kwargs)
+
+
+def random_backbone(name: str, bands: Sequence[Band], seed: int = 0) -> AOM:
+    """An AOM that nobody has trained, the same for a seed; the global generator stays as it is.
+
+    Args:
+        name: name of the model.
+        bands: bands of the channels.
+        seed: what its weights follow from.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        ConfigError: if there is no such model.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Any = timm.create_model(check_name(name), bands=list(bands))
+    return model.eval()
 
 
 BUILDERS: dict[str, tuple[Callable[..., nn.Module], type[WeightsEnum]]] = {

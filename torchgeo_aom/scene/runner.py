@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from torchgeo_aom.bands import Band
 from torchgeo_aom.errors import ConfigError
-from torchgeo_aom.models.aom import AOM, SIZES
+from torchgeo_aom.models.aom import AOM
 from torchgeo_aom.models.checkpoint import file_sha256
+from torchgeo_aom.models.registry import random_backbone
 from torchgeo_aom.models.weights import AOMWeights, as_source, load_backbone
 from torchgeo_aom.tasks.feature_cache import module_digest
 
@@ -74,16 +75,6 @@ class Encoder:
     patch_sizes: tuple[int, ...] = ()
 
 
-def random_seeded(model: str, bands: Sequence[Band]) -> AOM:
-    """An encoder with random weights, always the same."""
-    if model not in SIZES:
-        raise ConfigError(f'{model!r} is not a model; known are {", ".join(SIZES)}')
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        size: dict[str, Any] = dict(SIZES[model])
-        return AOM(bands=tuple(bands), **size).eval()
-
-
 def load_encoder(weights: object, model: str, bands: Sequence[Band]) -> Encoder:
     """Load an encoder for the bands of a scene.
 
@@ -101,7 +92,7 @@ def load_encoder(weights: object, model: str, bands: Sequence[Band]) -> Encoder:
         ConfigError: if a name is unknown.
     """
     if weights == 'random':
-        return Encoder(random_seeded(model, bands), f'{model}, random (untrained)')
+        return Encoder(random_backbone(model, bands), f'{model}, random (untrained)')
     source = as_source(weights, model)
     if source is None:
         raise ConfigError(

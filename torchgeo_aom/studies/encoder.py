@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor
 from torchgeo.models import RCF
@@ -17,12 +16,21 @@ from ..errors import ConfigError, suggest
 from ..layers.tokenizer import checked_patch_size
 from ..models.aom import AOM, SIZES
 from ..models.patch_rule import PRETRAINED, choose_patch_size, is_auto
+from ..models.registry import random_backbone
 from ..models.weights import default_weights, load_backbone, read_source
 from ..tasks.baselines import band_statistics
 from ..tasks.feature_cache import module_digest
 from .peers import PEERS, Batch, build_peer
 
-__all__ = ('RANDOM', 'Encoder', 'build_encoder', 'check_models', 'model_names')
+__all__ = (
+    'RANDOM',
+    'Encoder',
+    'build_encoder',
+    'check_models',
+    'load_aom',
+    'model_names',
+    'weights_title',
+)
 
 #: what a row says of a model that nobody has trained
 RANDOM = 'random'
@@ -182,23 +190,13 @@ def _aom(
     weights: str | None,
     device: str,
 ) -> Encoder:
-    source: Any = default_weights(name) if weights == 'default' else weights
-    if source is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model: AOM = timm.create_model(name, bands=list(bands))  # type: ignore[assignment]
-        facts: dict[str, Any] = {}
-        title = RANDOM
-    else:
-        model = load_backbone(source, name, bands=list(bands))
-        facts = read_source(source)[1]
-        title = _title(source)
+    model, title, facts = load_aom(name, weights, bands, seed)
     patch = (
         choose_patch_size(size, facts.get('patch_sizes') or PRETRAINED)
         if is_auto(patch_size)
         else checked_patch_size(patch_size)[0]  # type: ignore[arg-type]
     )
-    model = model.to(device).eval()
+    model = model.to(device)
 
     def function(batch: Batch) -> Tensor:
         tokens = model.forward_features(batch.images, bands=batch.bands, patch_size=patch)
@@ -210,6 +208,32 @@ def _aom(
     )
 
 
-def _title(source: Any) -> str:
+def load_aom(
+    name: str, weights: str | None, bands: Sequence[Band], seed: int = 0
+) -> tuple[AOM, str, dict[str, Any]]:
+    """Load an AOM for the bands of a study.
+
+    Args:
+        name: name of the model.
+        weights: a file, a registered name, ``'default'``, or None for random ones.
+        bands: bands of the channels.
+        seed: of random weights.
+
+    Returns:
+        The model in evaluation mode, the name of its weights, and what is known of them.
+
+    Raises:
+        CheckpointError: if weights cannot be read or do not fit.
+        ConfigError: if a name is unknown.
+    """
+    if weights is None:
+        return random_backbone(name, bands, seed), RANDOM, {}
+    source: Any = default_weights(name) if weights == 'default' else weights
+    model = load_backbone(source, name, bands=list(bands))
+    return model, weights_title(source), read_source(source)[1]
+
+
+def weights_title(source: Any) -> str:
+    """Name of weights for tables: that of a file without its folder."""
     text = str(source)
     return Path(text).name if Path(text).suffix else text

@@ -6,10 +6,8 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import timm
 import torch
 from torch import Tensor
 
@@ -17,11 +15,11 @@ from ..bands import resolve_bands
 from ..command import output_folder, say
 from ..data.samples import EuroSAT200, SentinelPairs, composite
 from ..errors import ConfigError
-from ..models.aom import AOM, SIZES
+from ..models.aom import SIZES
 from ..models.registry import register
-from ..models.weights import default_weights, load_backbone
 from ..transforms import Normalize
 from .cli import finish, said
+from .encoder import load_aom
 from .look import attention, band_maps, likeness, region_maps, token_components
 from .look_plots import plot_attention, plot_band_maps, plot_components, plot_regions
 from .report import Report
@@ -34,17 +32,6 @@ examples:
   torchgeo-aom study figures --weights default
   torchgeo-aom study figures --model aom_vits --weights encoder.safetensors --place 2
 """
-
-
-def _model(name: str, weights: str | None, bands: tuple[Any, ...]) -> tuple[AOM, str]:
-    source: Any = default_weights(name) if weights == 'default' else weights
-    if source is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model: Any = timm.create_model(name, bands=list(bands))
-        return model.eval(), f'{name} (random)'
-    title = Path(str(source)).name if Path(str(source)).suffix else str(source)
-    return load_backbone(source, name, bands=list(bands)).eval(), f'{name} ({title})'
 
 
 def look(
@@ -75,7 +62,8 @@ def look(
     stored: Tensor = places[place]['image']
     image = Normalize(bands, 'reflectance', statistics='sentinel2:l2a')(stored)
     picture = composite(stored, bands)
-    model, label = _model(name, weights, bands)
+    model, title, _ = load_aom(name, weights, bands)
+    label = f'{name} ({title})'
     report = Report(f'What {label} sees')
     report.text(
         f'Sentinel-2 L2A, 12 bands, {places.size} x {places.size} px at 10 m: place {place} of '
@@ -124,9 +112,9 @@ def look(
     normalize = Normalize(data.bands, data.product)
     every = max(len(data) // chips, 1)
     images = torch.stack([normalize(data[k]['image']) for k in range(0, len(data), every)][:chips])
-    own, _ = _model(name, weights, resolve_bands(list(data.bands)))
-    components, share = token_components(own, images, 16)
     described = resolve_bands(list(data.bands))
+    own, _, _ = load_aom(name, weights, described)
+    components, share = token_components(own, images, 16)
     waves = [1000 * (band.wavelength_um or 0) for band in described]
     report.heading('Band tokens')
     report.figure(

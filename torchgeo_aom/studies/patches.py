@@ -19,7 +19,7 @@ from ..tasks.rows import FAILED
 from ..tasks.segment_run import Protocol, run_segmentation
 from .cells import Cell
 from .cost import measure_cost
-from .encoder import Encoder
+from .encoder import RANDOM, Encoder, weights_title
 from .frozen import FrozenStudy
 from .held import StudyData
 from .peers import Batch
@@ -198,7 +198,7 @@ def _dense(
         for entry in config.models:
             name, _, own = entry.partition('=')
             weights = own or config.weights
-            label = f'{name} ({Path(weights).name if weights else "random"})'
+            label = f'{name} ({weights_title(weights) if weights else RANDOM})'
             for patch in config.patch_sizes:
                 protocol = Protocol(
                     config.dataset, dict(config.dataset_args), name, weights, patch,

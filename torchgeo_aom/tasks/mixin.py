@@ -19,7 +19,7 @@ from ..models.checkpoint import file_sha256
 from ..models.patch_rule import choose_patch_size, explain_patch_size, is_auto
 from ..models.registry import check_name
 from ..models.smp_encoder import AOMEncoder
-from ..models.weights import default_weights, find_weights, load_state
+from ..models.weights import AOMWeights, as_source, load_state
 from ..transforms import check_image
 from .metrics import add_class_iou, add_multilabel
 from .report import ReportMixin
@@ -152,17 +152,14 @@ class BandsMixin(ReportMixin):
         super().configure_models()  # type: ignore[misc]
 
     def _load(self, weights: WeightsEnum | str | os.PathLike[str] | bool | None) -> None:
-        if weights is None or weights is False:
+        source = as_source(weights, _bare_name(self.hparams[self.named]))
+        if source is None:
             return
-        if weights is True:
-            weights = default_weights(_bare_name(self.hparams[self.named]))
-        elif isinstance(weights, str) and '_Weights.' in weights and not os.path.exists(weights):
-            weights = find_weights(weights)
         for backbone in self.backbones:
-            load_state(backbone, weights, head=self.head)
-        enum = isinstance(weights, WeightsEnum)
-        sha256 = weights.meta['sha256'] if enum else file_sha256(weights)  # type: ignore[union-attr]
-        self.weights_from = f'{weights} (SHA-256 {sha256[:16]}...)'
+            load_state(backbone, source, head=self.head)
+        known = isinstance(source, AOMWeights)
+        sha256 = source.meta['sha256'] if known else file_sha256(source)  # type: ignore[union-attr]
+        self.weights_from = f'{source} (SHA-256 {sha256[:16]}...)'
 
     def configure_metrics(self) -> None:
         """Add IoU of each class and averaged over them, and mAP of several labels."""

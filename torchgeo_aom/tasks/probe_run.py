@@ -9,16 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import timm
-import torch
 
-from ..bands import BandSpec
+from ..bands import BandSpec, resolve_bands
 from ..errors import AOMWarning, ConfigError, DataError, suggest
 from ..layers.tokenizer import checked_patch_size
 from ..models.aom import AOM
 from ..models.patch_rule import PRETRAINED, choose_patch_size, explain_patch_size, is_auto
 from ..models.plan import describe
-from ..models.registry import check_name
+from ..models.registry import check_name, random_backbone
 from ..models.weights import default_weights, load_backbone, read_source
 from .baselines import rcf_features, statistics_features
 from .divisions import Division, fold_divisions, given_division, repeated_images
@@ -333,10 +331,7 @@ def _model(config: ProbeConfig, data: ProbeData, method: str, seed: int) -> AOM:
     if method != 'random':
         source = _source(config, method)
         return load_backbone(source, config.model, bands=list(data.bands))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model: Any = timm.create_model(config.model, bands=list(data.bands))
-    return model
+    return random_backbone(config.model, resolve_bands(list(data.bands)), seed)
 
 
 def _divisions(
