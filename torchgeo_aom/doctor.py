@@ -21,7 +21,6 @@ REQUIRED = {
     'timm': 'timm',
     'segmentation-models-pytorch': 'segmentation_models_pytorch',
     'lightning': 'lightning',
-    'kornia': 'kornia',
     'rasterio': 'rasterio',
     'torchmetrics': 'torchmetrics',
     'safetensors': 'safetensors',
