@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
-from torchgeo_aom.errors import ConfigError
+from torchgeo_aom.errors import CheckpointError, ConfigError
 from torchgeo_aom.tasks.guided import Guide, GuidedPretrainTask
 
 RGB = ['sentinel2:B04', 'sentinel2:B03', 'sentinel2:B02']
@@ -107,3 +107,33 @@ def test_teacher_is_neither_trained_nor_saved(teacher: Path, tmp_path: Path) -> 
 def test_views_are_refused(teacher: Path) -> None:
     with pytest.raises(ConfigError, match='leave out view_size'):
         build(teacher, view_size=32)
+
+
+def test_guide_of_an_earlier_run(teacher: Path, tmp_path: Path) -> None:
+    first, path = build(teacher), tmp_path / 'first.ckpt'
+    torch.save({'state_dict': first.state_dict()}, path)
+    second = build(teacher, guide=str(path))
+    for a, b in zip(first.guide.parameters(), second.guide.parameters(), strict=True):
+        assert torch.equal(a, b)
+    torch.save({'state_dict': first.encoder.state_dict()}, path)
+    with pytest.raises(CheckpointError, match='has no guide for this encoder and teacher'):
+        build(teacher, guide=str(path))
+
+
+def test_muon_learns_and_its_run_goes_on(teacher: Path, tmp_path: Path) -> None:
+    loader = DataLoader([batch()] * 4, batch_size=None)
+    options: dict[str, Any] = {
+        'accelerator': 'cpu', 'logger': False, 'default_root_dir': tmp_path,
+        'enable_progress_bar': False, 'num_sanity_val_steps': 0,
+    }  # fmt: skip
+    task = build(teacher, optimizer='muon', base_lr=0.3, weight_decay=0.0)
+    before = {k: v.clone() for k, v in task.encoder.blocks.state_dict().items()}
+    trainer = Trainer(max_epochs=1, **options)
+    trainer.fit(task, loader)
+    moved = task.encoder.blocks.state_dict()
+    assert not torch.equal(before['0.attn.qkv.weight'], moved['0.attn.qkv.weight'])
+    trainer.save_checkpoint(tmp_path / 'run.ckpt')
+    again = build(teacher, optimizer='muon', base_lr=0.3, weight_decay=0.0)
+    trainer = Trainer(max_epochs=2, **options)
+    trainer.fit(again, loader, ckpt_path=tmp_path / 'run.ckpt')
+    assert trainer.global_step == 8

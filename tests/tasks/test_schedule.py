@@ -3,6 +3,7 @@
 import pytest
 from pretrain_tools import tiny
 
+from torchgeo_aom.tasks.pretrain import PretrainTask
 from torchgeo_aom.tasks.schedule import decay_groups, scales_of_step, warmup_cosine
 
 
@@ -36,3 +37,14 @@ class TestSchedule:
         assert 'encoder.norm.weight' in kept
         assert all(k.endswith('.weight') for k in (names[id(p)] for p in decayed['params']))
         assert len(decayed['params']) + len(others['params']) == len(names)
+
+    def test_muon_takes_the_matrices_of_blocks(self) -> None:
+        task = PretrainTask(
+            model='aom_vitt', depth=1, decoder_depth=1, patch_sizes=(16, 32), optimizer='muon'
+        )
+        groups = task.configure_optimizers().param_groups
+        muon = {id(p) for g in groups if not g['use_fallback'] for p in g['params']}
+        names = {k for k, p in task.named_parameters() if id(p) in muon}
+        assert 'encoder.blocks.0.attn.qkv.weight' in names
+        assert all('blocks' in name and name.endswith('weight') for name in names)
+        assert sum(len(g['params']) for g in groups) == len(list(task.parameters()))

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..bands import resolve_bands
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError
+from ..models.checkpoint import read_state_dict
 from ..models.teacher import Teacher, rgb_channels
 from .pretrain import PretrainTask
 from .pretrain_step import StepResult
@@ -91,6 +92,29 @@ def _resample(places: Tensor, grid: tuple[int, int]) -> Tensor:
     return F.interpolate(places, grid, mode='bilinear', align_corners=False)
 
 
+def load_guide(guide: Guide, path: str) -> None:
+    """Load the linear maps of an earlier run.
+
+    Args:
+        guide: the maps.
+        path: checkpoint of a guided run.
+
+    Raises:
+        CheckpointError: if the file cannot be read, or has no maps of these sizes.
+    """
+    parameters, _ = read_state_dict(path)
+    start = 'guide.'
+    state = {k.removeprefix(start): v for k, v in parameters.items() if k.startswith(start)}
+    wanted = {key: value.shape for key, value in guide.state_dict().items()}
+    found = {key: value.shape for key, value in state.items()}
+    if found != wanted:
+        raise CheckpointError(
+            f'{path} has no guide for this encoder and teacher: its shapes are {found or "none"}, '
+            f'wanted {wanted}. Give a checkpoint of a guided run of the same two.'
+        )
+    guide.load_state_dict(state)
+
+
 class GuidedPretrainTask(PretrainTask):
     """Pretraining of an AOM that also learns to see what an RGB network sees.
 
@@ -108,6 +132,7 @@ class GuidedPretrainTask(PretrainTask):
         teacher_file: str | None = None,
         teacher_size: int = 128,
         guidance_weight: float = 1.0,
+        guide: str | None = None,
         **pretraining: Any,
     ) -> None:
         """Initialize the task.
@@ -117,15 +142,18 @@ class GuidedPretrainTask(PretrainTask):
             teacher_file: its weights, named as in timm.
             teacher_size: height and width in px at which the teacher sees an image.
             guidance_weight: of the distance from the teacher, beside those of Eq. 8.
+            guide: checkpoint of an earlier guided run, whose linear maps this one goes on with;
+                new ones where not given.
             **pretraining: options of :class:`PretrainTask`.
 
         Raises:
-            CheckpointError: if the teacher has no weights.
+            CheckpointError: if the teacher has no weights, or *guide* has no maps that fit.
             ConfigError: if an option or a combination is impossible.
         """
         if pretraining.get('view_size') is not None:
             raise ConfigError('A teacher sees the image as it comes: leave out view_size.')
         # Not a child: the teacher is neither trained nor saved.
+        self._guide_file = guide
         self._teacher = [Teacher(teacher, teacher_file, teacher_size)]
         super().__init__(**pretraining)
         self.save_hyperparameters(
@@ -135,6 +163,7 @@ class GuidedPretrainTask(PretrainTask):
                 'teacher_file': teacher_file,
                 'teacher_size': teacher_size,
                 'guidance_weight': guidance_weight,
+                'guide': guide,
             }
         )
 
@@ -142,6 +171,8 @@ class GuidedPretrainTask(PretrainTask):
         """Build what the student learns with, too."""
         super().configure_models()
         self.guide = Guide(self.encoder.embed_dim, self._teacher[0].widths)
+        if self._guide_file is not None:
+            load_guide(self.guide, self._guide_file)
 
     def losses(
         self, batch: Mapping[str, Any], step: int, detail: bool = False, gather: bool = True

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback
+from timm.optim.muon import Muon
 from torch import Tensor, distributed, nn
 
 from ..bands import resolve_bands
@@ -32,7 +33,7 @@ from .pretrain_metrics import (
 )
 from .pretrain_step import MaskedScales, SaveOnTerm, StepResult, check_batch
 from .processes import world_size
-from .schedule import decay_groups, warmup_cosine
+from .schedule import OPTIMIZERS, decay_groups, muon_groups, warmup_cosine
 
 __all__ = ('PretrainTask',)
 
@@ -70,6 +71,7 @@ class PretrainTask(MaskedScales):
         batch_size: int = 1024,
         weight_decay: float = 0.05,
         betas: tuple[float, float] = (0.9, 0.95),
+        optimizer: str = 'adamw',
         warmup_epochs: float = 20,
         epochs: float = 220,
         view_size: int | None = None,
@@ -117,6 +119,7 @@ class PretrainTask(MaskedScales):
                 rate, not the loader.
             weight_decay: of all but biases, norms, patch kernels and mask tokens.
             betas: of AdamW.
+            optimizer: ``'adamw'``, or ``'muon'``: timm's, for the matrices of the blocks only.
             warmup_epochs: of the ``epochs`` of the run, those of linear warm-up.
             epochs: what ``warmup_epochs`` is a part of; how long a run is, the Trainer says.
             view_size: height and width in px of a view of its own that each scale sees of an
@@ -170,8 +173,7 @@ class PretrainTask(MaskedScales):
                 f'model must be one of {", ".join(SIZES)}, got {model!r}{suggest(model, SIZES)}.'
             )
         given = {key: hparams[key] for key in ('embed_dim', 'depth', 'num_heads')}
-        size: dict[str, Any] = {**SIZES[model]}
-        size |= {k: v for k, v in given.items() if v is not None}
+        size: dict[str, Any] = SIZES[model] | {k: v for k, v in given.items() if v is not None}
         self.encoder = AOM(
             patch_size=patch_sizes[0],
             kernel_sizes=hparams['kernel_sizes'],
@@ -187,9 +189,8 @@ class PretrainTask(MaskedScales):
         self.decoders = nn.ModuleDict(
             {p: Decoder(int(p), width, *decoder) for p in names} if hparams['recon_weight'] else {}
         )
-        self.projectors = nn.ModuleDict(
-            {p: ProjectionHead(width, **head) for p in names} if hparams['align_weight'] else {}
-        )
+        aligned = names if hparams['align_weight'] else []
+        self.projectors = nn.ModuleDict({p: ProjectionHead(width, **head) for p in aligned})
         if self.weights is not None:
             load_state(self.encoder, self.weights)
         self.encoder.set_grad_checkpointing(hparams['grad_checkpointing'])
@@ -226,6 +227,7 @@ class PretrainTask(MaskedScales):
             'mask_kind': MASK_KINDS,
             'negatives': ('none', 'batch'),
             'memory': ('all', 'scale'),
+            'optimizer': OPTIMIZERS,
         }
         for key, values in allowed.items():
             if options[key] not in values:
@@ -342,8 +344,11 @@ class PretrainTask(MaskedScales):
         self.log_dict(values, batch_size=len(batch['image']), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """AdamW; the learning rate is set at each step, see :meth:`on_train_batch_start`."""
+        """AdamW or Muon; the learning rate is set at each step (:meth:`on_train_batch_start`)."""
         options = self.hparams
+        if options['optimizer'] == 'muon':
+            groups = muon_groups(self, options['weight_decay'])
+            return Muon(groups, lr=self.learning_rate, betas=tuple(options['betas']))
         return torch.optim.AdamW(
             decay_groups(self, options['weight_decay']),
             lr=self.learning_rate,

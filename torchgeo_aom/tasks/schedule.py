@@ -11,7 +11,9 @@ from torch import nn
 
 from ..rng import generator
 
-__all__ = ('decay_groups', 'scales_of_step', 'warmup_cosine')
+__all__ = ('OPTIMIZERS', 'decay_groups', 'muon_groups', 'scales_of_step', 'warmup_cosine')
+
+OPTIMIZERS = ('adamw', 'muon')
 
 
 def warmup_cosine(warmup: int, total: int) -> Callable[[int], float]:
@@ -82,3 +84,25 @@ def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]
         },
         {'params': [p for k, p in parameters.items() if k in skip], 'weight_decay': 0.0},
     ]
+
+
+def muon_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups for timm's Muon: matrices of transformer blocks, the rest by AdamW.
+
+    Args:
+        module: module with transformer blocks at paths with ``blocks`` in them.
+        weight_decay: as of :func:`decay_groups`.
+
+    Returns:
+        Up to four groups; those with ``use_fallback`` are AdamW's.
+    """
+    matrices = {
+        id(p) for k, p in module.named_parameters() if 'blocks' in k.split('.') and p.ndim == 2
+    }
+    groups = []
+    for group in decay_groups(module, weight_decay):
+        for fallback in (False, True):
+            chosen = [p for p in group['params'] if (id(p) not in matrices) == fallback]
+            if chosen:
+                groups.append({**group, 'params': chosen, 'use_fallback': fallback})
+    return groups
