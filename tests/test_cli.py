@@ -1,5 +1,6 @@
 """The command line: results on stdout, reasons on stderr, exit codes 0, 1 and 2."""
 
+import argparse
 import json
 import os
 import shlex
@@ -11,9 +12,17 @@ import pytest
 import torch
 
 from torchgeo_aom import __version__
-from torchgeo_aom.cli import MODULES, TRAINING, main
+from torchgeo_aom.cli import main
+from torchgeo_aom.verbs import MODULES, TRAINING
 
 VERBS = ('bands', 'plan', 'weights', 'doctor')
+HELPS = (
+    *('bands', 'plan', 'weights', 'weights list', 'weights show', 'weights export', 'doctor'),
+    *('demo', 'bench', 'bench --pretrain', 'stats'),
+    *('scene', 'scene embed', 'scene predict', 'scene complete', 'scene similar'),
+    *('study', 'study bands', 'study patches', 'study sensors'),
+    *('study objectives', 'study figures', 'study cards'),
+)
 
 SENSOR = """
 [sensors.mysensor]
@@ -63,6 +72,34 @@ class TestUsage:
         out = capsys.readouterr().out
         for verb in (*VERBS, *MODULES, *TRAINING):
             assert f'\n    {verb} ' in out
+
+    @pytest.mark.parametrize('argv', HELPS)
+    def test_help_of_every_verb(
+        self, argv: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each has an example; each option says what it is, and its default where it has one."""
+        parsers: list[argparse.ArgumentParser] = []
+        plain = argparse.ArgumentParser.format_help
+
+        def remember(self: argparse.ArgumentParser) -> str:
+            parsers.append(self)
+            return plain(self)
+
+        monkeypatch.setattr(argparse.ArgumentParser, 'format_help', remember)
+        assert main([*argv.split(), '--help']) == 0
+        out = ' '.join(capsys.readouterr().out.split())
+        assert f'torchgeo-aom {argv}' in out.partition('example')[2]
+        assert '``' not in out
+        for action in parsers[-1]._actions:
+            takes_value = action.option_strings and action.nargs != 0
+            if action.help == argparse.SUPPRESS or isinstance(action, argparse._HelpAction):
+                continue
+            assert action.help or isinstance(action, argparse._SubParsersAction), action
+            if takes_value and action.default not in (None, argparse.SUPPRESS, []):
+                assert 'default' in str(action.help), action
+            if takes_value:
+                # More than "default: X": what it is.
+                assert not str(action.help).startswith('default'), action
 
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(['--version']) == 0
@@ -251,12 +288,28 @@ class TestDoctor:
         assert 'aom_vitb' in report['models']['smp']
         assert 'aom_vitb' in report['models']['torchgeo']
         assert 'cpu' in report['devices']
+        assert {'torchgeo', 'timm'} <= set(report['packages'])
+        assert {'scikit-learn', 'h5py', 'pyarrow', 'onnxruntime'} <= set(report['optional'])
+        assert {'terratorch', 'torchgeo-bench'} == set(report['programs'])
+
+    def test_cache(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+        folder = tmp_path / 'torchgeo_aom' / 'features'
+        folder.mkdir(parents=True)
+        (folder / 'some.npz').write_bytes(bytes(3 * 2**20))
+        report = json_of(capsys, 'doctor')
+        assert isinstance(report, dict)
+        assert report['cache']['features'] == f'{folder}  (1 files, 3 MiB)'
+        assert report['cache']['statistics'].endswith('(empty)')
+        assert 'downloaded weights' in report['cache']
 
     def test_missing_package(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setattr('torchgeo_aom.doctor.REQUIRED', {'no-such-package': 'nothing'})
-        monkeypatch.setattr('torchgeo_aom.doctor.OPTIONAL', {'no-such-extra': 'probe'})
+        monkeypatch.setattr('torchgeo_aom.doctor.OPTIONAL', {'no-such-extra': ('probe', 'probing')})
         assert main(['doctor']) == 1
         out = capsys.readouterr().out
         assert "pip install 'no-such-package'" in out

@@ -251,5 +251,5 @@ def test_composite_takes_bands_as_everything_does() -> None:
         composite(image, 'sentinel2')
     with pytest.raises(BandError, match=r"unknown band or preset 'landsat88'.*did you mean"):
         composite(image, 'landsat88')
-    with pytest.raises(InputError, match=r'one image .* got shape \(1, 7, 8, 9\)'):
+    with pytest.raises(InputError, match=r'one image \(C, H, W\), got shape \(1, 7, 8, 9\)'):
         composite(image[None], 'landsat8')

@@ -30,6 +30,13 @@ from .models.plan import describe
 
 __all__ = ('Row', 'main', 'run')
 
+EPILOG = """\
+examples:
+  torchgeo-aom bench
+  torchgeo-aom bench --model aom_vitt --bands rgb --batch 8 --threads 1
+  torchgeo-aom bench --pretrain --help      (speed of pretraining)
+"""
+
 Candidate = tuple[str, int, Callable[[], Tensor]]
 
 
@@ -172,18 +179,25 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         Exit status.
     """
-    parser = argparse.ArgumentParser(prog='torchgeo-aom bench', description=__doc__)
-    parser.add_argument('--model', default='aom_vitb', choices=tuple(SIZES))
-    parser.add_argument('--bands', default='sentinel2', help='preset or band, default sentinel2')
-    parser.add_argument('--size', type=int, default=224, help='image size in px')
-    parser.add_argument('--patch', type=int, default=16, help='patch size in px')
-    parser.add_argument('--batch', type=int, default=1, help='images a batch')
-    parser.add_argument('--runs', type=int, default=5, help='rounds counted')
-    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
-    parser.add_argument('--threads', type=int, help='CPU threads, all by default')
-    parser.add_argument('--no-peers', action='store_true', help='leave out DOFA and Panopticon')
-    parser.add_argument('--channelvit', type=Path, metavar='DIR', help='checkout of ChannelViT')
-    parser.add_argument('--json', action='store_true')
+    parser = argparse.ArgumentParser(
+        prog='torchgeo-aom bench',
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    given = '(default: %(default)s)'
+    add('--model', default='aom_vitb', choices=tuple(SIZES), help=f'model {given}')
+    add('--bands', default='sentinel2', metavar='SPEC', help=f'preset or band {given}')
+    add('--size', type=int, default=224, metavar='PX', help=f'image height and width {given}')
+    add('--patch', type=int, default=16, metavar='PX', help=f'patch size {given}')
+    add('--batch', type=int, default=1, metavar='N', help=f'images a batch {given}')
+    add('--runs', type=int, default=5, metavar='N', help=f'rounds counted {given}')
+    add('--device', default='cpu', choices=('cpu', 'cuda'), help=f'where to run {given}')
+    add('--threads', type=int, metavar='N', help="CPU threads (default: PyTorch's choice)")
+    add('--no-peers', action='store_true', help='leave out DOFA and Panopticon')
+    add('--channelvit', type=Path, metavar='DIR', help='a checkout of ChannelViT, to time it too')
+    add('--json', action='store_true', help='print JSON')
     args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -315,10 +315,18 @@ def main(argv: list[str] | None = None) -> int:
         epilog='example, on a GPU: torchgeo-aom bench --pretrain --device cuda --model aom_vitb '
         '--random sentinel2 264 --batch 16',
     )
-    parser.add_argument('--model', default='aom_vitt', choices=tuple(SIZES))
-    parser.add_argument('--patch-sizes', nargs='+', type=int, default=[16, 24, 32, 48, 64])
-    parser.add_argument('--memory', choices=('all', 'scale'), default='all')
-    parser.add_argument('--compile', action='store_true', help='compile the blocks')
+    add = parser.add_argument
+    given = '(default: %(default)s)'
+    add('--model', default='aom_vitt', choices=tuple(SIZES), help=f'model {given}')
+    add(
+        '--patch-sizes', nargs='+', type=int, default=[16, 24, 32, 48, 64], metavar='PX',
+        help='patch sizes of a step (default: 16 24 32 48 64)',
+    )  # fmt: skip
+    add(
+        '--memory', choices=('all', 'scale'), default='all',
+        help=f'keep activations of all patch sizes, or of one at a time {given}',
+    )  # fmt: skip
+    add('--compile', action='store_true', help='compile the blocks')
     images = parser.add_mutually_exclusive_group()
     images.add_argument(
         '--sources', type=Path, metavar='FILE',
@@ -327,15 +335,19 @@ def main(argv: list[str] | None = None) -> int:
     images.add_argument(
         '--random', nargs=2, metavar=('BANDS', 'PX'), help='random pixels, no data loader'
     )
-    parser.add_argument('--batch', type=int, help='images a step; by their size if not given')
-    parser.add_argument('--runs', type=int, default=3, help='rounds counted')
-    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
-    parser.add_argument('--threads', type=int, help='CPU threads, all by default')
-    parser.add_argument(
-        '--clock', default='wall', choices=tuple(CLOCKS), help='whose time counts (wall)'
-    )
-    parser.add_argument('--workers', type=int, default=0, help='processes of the data loader')
-    parser.add_argument('--json', action='store_true')
+    add('--batch', type=int, metavar='N', help='images a step (default: by their size)')
+    add('--runs', type=int, default=3, metavar='N', help=f'rounds counted {given}')
+    add('--device', default='cpu', choices=('cpu', 'cuda'), help=f'where to run {given}')
+    add('--threads', type=int, metavar='N', help="CPU threads (default: PyTorch's choice)")
+    add(
+        '--clock', default='wall', choices=tuple(CLOCKS),
+        help=f"the wall's time, or the processor's {given}",
+    )  # fmt: skip
+    add(
+        '--workers', type=int, default=0, metavar='N',
+        help=f'processes of the data loader; 0: none of its own {given}',
+    )  # fmt: skip
+    add('--json', action='store_true', help='print JSON')
     args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -16,76 +16,21 @@ from typing import Any
 
 from torchgeo_aom import __version__
 from torchgeo_aom.errors import AOMError, ConfigError
+from torchgeo_aom.verbs import (
+    BANDS_EPILOG,
+    DESCRIPTION,
+    DOCTOR_EPILOG,
+    EPILOG,
+    MODULES,
+    PLAN_EPILOG,
+    PRETRAIN,
+    TRAINING,
+    WEIGHTS_EPILOG,
+)
 
 __all__ = ('main',)
 
 PROG = 'torchgeo-aom'
-
-# Verbs with a parser of their own: what they do, and the module whose main(argv) does it.
-MODULES = {
-    'demo': ('run the main job on real data that ships with the package', 'torchgeo_aom.demo'),
-    'bench': ('measure speed next to other models, or of --pretrain', 'torchgeo_aom.bench'),
-    'probe': ('linear probe and neighbors on frozen features', 'torchgeo_aom.tasks.probe_cli'),
-    'scene': ('embeddings and maps of whole scenes', 'torchgeo_aom.scene.cli'),
-    'segment': ('frozen encoder and UPerNet, by bands and seeds', 'torchgeo_aom.tasks.segment'),
-    'study': ('bands, patch sizes, sensors, objectives: a report', 'torchgeo_aom.studies.cli'),
-    'stats': ('measure mean and std per band of folders', 'torchgeo_aom.data.statistics'),
-}
-# The same verbs about pretraining, with --pretrain: modules as above.
-PRETRAIN = {
-    'bench': 'torchgeo_aom.bench_pretrain',
-    'plan': 'torchgeo_aom.tasks.pretrain_plan',
-}
-TRAINING = {
-    'fit': 'train a task (all options of TorchGeo: torchgeo-aom fit --help)',
-    'validate': 'evaluate a task on the validation split',
-    'test': 'evaluate a task on the test split',
-    'predict': 'run a task on the prediction split',
-}
-
-DESCRIPTION = 'Any-Optical-Model for TorchGeo: one backbone for any bands and sizes.'
-EPILOG = """\
-examples:
-  torchgeo-aom bands landsat8
-  torchgeo-aom plan --bands sentinel2 --size 512 --patch 16
-  torchgeo-aom fit --config config.yaml
-  torchgeo-aom scene embed IN.tif OUT.tif --sensor landsat8 --product c2l2
-  torchgeo-aom VERB --help
-
-exit codes: 0 done, 1 refused or failed (the reason is on stderr), 2 wrong usage
-"""
-BANDS_EPILOG = """\
-A SPEC is a preset (sentinel2, landsat8:rgb), a band with its sensor (sentinel2:B8A), a common name
-(nir08), a wavelength (0.865 um or 865 nm) or a channel index (8). They may be mixed.
-
-examples:
-  torchgeo-aom bands landsat8
-  torchgeo-aom bands "sentinel2:B8A" 865 red --json
-  torchgeo-aom bands B04 B03 B02 --sensor sentinel2
-  torchgeo-aom bands mysensor --sensors mysensor.toml
-  torchgeo-aom bands --list
-"""
-PLAN_EPILOG = """\
-examples:
-  torchgeo-aom plan --bands sentinel2 --size 512 --patch 16
-  torchgeo-aom plan --model aom_vits --bands naip --size 500 400 --patch 24 --batch 8
-  torchgeo-aom plan --bands sentinel2:rgb --size 500 --patch auto
-  torchgeo-aom plan --bands sentinel2:rgb --dtype bfloat16 --json
-  torchgeo-aom plan --pretrain --help      (what a pretraining run costs)
-"""
-WEIGHTS_EPILOG = """\
-examples:
-  torchgeo-aom weights list
-  torchgeo-aom weights show AOMBase_Weights.NAME
-  torchgeo-aom weights export last.ckpt encoder.safetensors
-"""
-DOCTOR_EPILOG = """\
-Exit code 1 if something that every use needs is missing, broken or too old.
-
-examples:
-  torchgeo-aom doctor
-  torchgeo-aom doctor --json
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -161,14 +106,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=f'{PROG} {__version__}')
     verbs = parser.add_subparsers(title='verbs', metavar='VERB', dest='verb')
 
-    bands = _verb(verbs, 'bands', 'show what bands mean to the model', BANDS_EPILOG, _bands)
+    bands = _verb(
+        verbs, 'bands', 'show what bands mean to the model, list presets', BANDS_EPILOG, _bands
+    )
     bands.add_argument(
-        'spec', nargs='*', metavar='SPEC', help='bands, in the order of the channels'
+        'spec', nargs='*', metavar='SPEC', help='bands in the order of the channels, as said below'
     )
     _add_sensor_options(bands)
-    bands.add_argument('--list', action='store_true', help='list all presets and stop')
+    bands.add_argument(
+        '--list', action='store_true', help='list all presets, with the bands of each, and stop'
+    )
 
-    plan = _verb(verbs, 'plan', 'say what a request will cost', PLAN_EPILOG, _plan)
+    plan = _verb(
+        verbs, 'plan', 'say what an image costs: tokens, operations, memory', PLAN_EPILOG, _plan
+    )
     plan.add_argument('--model', default='aom_vitb', help='model name (default: %(default)s)')
     plan.add_argument(
         '--bands',
@@ -190,25 +141,38 @@ def _parser() -> argparse.ArgumentParser:
         type=_patch_size,
         default=16,
         metavar='PX',
-        help="patch size, or 'auto' for the rule (default: %(default)s)",
+        help="patch size, or 'auto': about 16 x 16 patches a band (default: %(default)s)",
     )
     plan.add_argument(
-        '--gsd', type=float, metavar='M', help='meters a pixel, for --patch auto; else by --size'
+        '--gsd',
+        type=float,
+        metavar='M',
+        help='meters a pixel, for --patch auto; it goes by --size where not given',
     )
     plan.add_argument(
         '--batch', type=int, default=1, metavar='N', help='images a batch (default: %(default)s)'
     )
     plan.add_argument(
-        '--dtype', default='float32', help='float32, bfloat16, float16 (default: %(default)s)'
+        '--dtype',
+        default='float32',
+        help='number format: float32, bfloat16 or float16 (default: %(default)s)',
     )
 
     weights = _verb(verbs, 'weights', 'list, show and export weights', WEIGHTS_EPILOG, None)
     actions = weights.add_subparsers(title='actions', metavar='ACTION', required=True)
-    every = _verb(actions, 'list', 'list all known weights', '', _weights_list)
-    show = _verb(actions, 'show', 'show what is known about some weights', '', _weights_show)
-    show.add_argument('name', metavar='NAME', help='for example AOMBase_Weights.NAME')
+    every = _verb(actions, 'list', 'list all known weights', WEIGHTS_EPILOG, _weights_list)
+    show = _verb(
+        actions, 'show', 'show all facts about some weights', WEIGHTS_EPILOG, _weights_show
+    )
+    show.add_argument(
+        'name', metavar='NAME', help='as in the list, for example AOMTiny_Weights.OPTICAL'
+    )
     export = _verb(
-        actions, 'export', 'write the encoder of a checkpoint as safetensors', '', _weights_export
+        actions,
+        'export',
+        'write the encoder of a checkpoint as safetensors',
+        WEIGHTS_EPILOG,
+        _weights_export,
     )
     export.add_argument('checkpoint', metavar='CKPT', help='a Lightning checkpoint or weights file')
     export.add_argument('output', metavar='OUT', help='the file to write, ending in .safetensors')
@@ -218,7 +182,13 @@ def _parser() -> argparse.ArgumentParser:
     for action in (every, show, export):
         action.add_argument('--json', action='store_true', help='print JSON')
 
-    doctor = _verb(verbs, 'doctor', 'check versions, devices, packages', DOCTOR_EPILOG, _doctor)
+    doctor = _verb(
+        verbs,
+        'doctor',
+        'check versions, devices, optional packages, the cache',
+        DOCTOR_EPILOG,
+        _doctor,
+    )
     doctor.add_argument('--json', action='store_true', help='print JSON')
 
     # Listed for the help only: these parse their own arguments.
@@ -250,7 +220,9 @@ def _verb(
 
 
 def _add_sensor_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--sensor', help='sensor of the bands that name none')
+    parser.add_argument(
+        '--sensor', metavar='NAME', help='sensor of the bands that name none, such as sentinel2'
+    )
     parser.add_argument(
         '--sensors',
         action='append',

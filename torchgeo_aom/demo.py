@@ -252,11 +252,22 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parser = argparse.ArgumentParser('torchgeo-aom demo', description=__doc__)
-    parser.add_argument(
-        '--output', type=Path, default=Path('output/demo'), help='folder (default: %(default)s)'
+    parser = argparse.ArgumentParser(
+        'torchgeo-aom demo',
+        description='Run the main job on the images that ship with the package: linear probes and '
+        'a segmentation with several sets of bands, beside baselines.',
+        epilog='example: torchgeo-aom demo --quick --output /tmp/demo',
     )
-    parser.add_argument('--seed', type=int, default=0, help='seed (default: %(default)s)')
+    parser.add_argument(
+        '--output',
+        type=Path,
+        default=Path('output/demo'),
+        metavar='DIR',
+        help='folder of demo.png and of the scores (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of weights and training (default: %(default)s)'
+    )
     parser.add_argument(
         '--quick', action='store_true', help='a few chips and steps: tests that it runs, no more'
     )

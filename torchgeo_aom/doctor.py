@@ -7,6 +7,7 @@ import platform
 import re
 from dataclasses import asdict, dataclass, field
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any
 
 from torchgeo_aom import __version__
@@ -30,15 +31,18 @@ REQUIRED = {
     'matplotlib': 'matplotlib',
     'tqdm': 'tqdm',
 }
-# Distributions of the extras.
+# Distributions of the extras, and what each is for.
 OPTIONAL = {
-    'scikit-learn': 'probe',
-    'h5py': 'geobench',
-    'pycocotools': 'detection',
-    'pyarrow': 'scene',
-    'onnxscript': 'onnx',
-    'onnxruntime': 'onnx',
+    'scikit-learn': ('probe', 'linear probes and band studies'),
+    'h5py': ('geobench', 'GEO-Bench'),
+    'geobenchv2': ('geobenchv2', 'GEO-Bench-2'),
+    'pycocotools': ('detection', 'object detection'),
+    'pyarrow': ('scene', 'vectors of scenes'),
+    'onnxscript': ('onnx', 'writing ONNX files'),
+    'onnxruntime': ('onnx', 'running ONNX files'),
 }
+# These have environments of their own, since their requirements differ from ours.
+PROGRAMS = {'terratorch': 'terratorch', 'torchgeo-bench': 'torchgeo-bench'}
 
 
 @dataclass
@@ -49,7 +53,9 @@ class Report:
     system: str
     packages: dict[str, str] = field(default_factory=dict)
     optional: dict[str, str] = field(default_factory=dict)
+    programs: dict[str, str] = field(default_factory=dict)
     devices: dict[str, str] = field(default_factory=dict)
+    cache: dict[str, str] = field(default_factory=dict)
     models: dict[str, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -63,7 +69,9 @@ class Report:
         for title, rows in (
             ('Packages', self.packages),
             ('Optional packages', self.optional),
+            ('Other programs, in environments of their own', self.programs),
             ('Devices', self.devices),
+            ('Cache', self.cache),
             ('Models registered with', {k: ', '.join(v) for k, v in self.models.items()}),
         ):
             lines += ['', title, *(f'  {name:<28} {value}' for name, value in rows.items())]
@@ -93,10 +101,13 @@ def diagnose() -> Report:
             import_module(module)
         except Exception as error:  # a broken binary raises anything
             report.problems.append(f'{name} {version} cannot be imported: {_first_line(error)}')
-    for name, extra in OPTIONAL.items():
-        install = f"missing: pip install 'torchgeo_aom[{extra}]'"
+    for name, (extra, use) in OPTIONAL.items():
+        install = f"missing, for {use}: pip install 'torchgeo_aom[{extra}]'"
         report.optional[name] = _version(name) or install
+    for name, extra in PROGRAMS.items():
+        report.programs[name] = _version(name) or f"not here: pip install 'torchgeo_aom[{extra}]'"
     _devices(report)
+    _cache(report)
     _models(report)
     return report
 
@@ -135,6 +146,24 @@ def _devices(report: Report) -> None:
         report.devices[f'cuda:{index}'] = f'{facts.name}, {facts.total_memory / 2**30:.0f} GiB'
     if torch.backends.mps.is_available():
         report.devices['mps'] = 'Apple GPU'
+
+
+def _cache(report: Report) -> None:
+    try:
+        import torch
+
+        from torchgeo_aom.tasks.feature_cache import user_cache
+    except Exception:  # said above
+        return
+    weights = Path(torch.hub.get_dir()) / 'checkpoints'
+    for name, folder in (
+        ('features', user_cache()),
+        ('statistics', user_cache().with_name('statistics')),
+        ('downloaded weights', weights),
+    ):
+        sizes = [path.stat().st_size for path in folder.glob('*') if path.is_file()]
+        held = f'{len(sizes)} files, {sum(sizes) / 2**20:.0f} MiB' if sizes else 'empty'
+        report.cache[name] = f'{folder}  ({held})'
 
 
 def _models(report: Report) -> None:

@@ -90,10 +90,8 @@ def composite(image: Tensor, bands: BandSpec) -> np.ndarray[Any, Any]:
     .. versionadded:: 0.1
     """
     if image.ndim != 3:
-        raise InputError(
-            f'a picture is made of one image of shape (C, H, W), got shape {tuple(image.shape)}; '
-            f'of a batch give one, for example images[0]'
-        )
+        shape = tuple(image.shape)
+        raise InputError(f'a picture is made of one image (C, H, W), got shape {shape}: images[0]?')
     names = [band.common_name for band in resolve_bands(bands, channels=len(image))]
     channels = [names.index(name) if name in names else -1 for name in ('red', 'green', 'blue')]
     if -1 in channels:
@@ -107,8 +105,7 @@ def _panels(count: int, suptitle: str | None) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(4 * count, 4.6), layout='constrained')
     panels = list(figure.subplots(1, count, squeeze=False)[0])
     for axes in panels:
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
     figure.suptitle(suptitle or '')
     return figure, panels
 
@@ -361,11 +358,9 @@ class SentinelPairs(_Samples):
         mask = table[_read(self.root / 'lulc' / name, None, self.size)[0]]
         middle = self.size // 2
         columns = {'west': slice(middle), 'east': slice(middle, None), None: slice(None)}[self.half]
+        pixels = torch.from_numpy(image[:, :, columns].astype(np.float32))
         return self._transformed(
-            {
-                'image': torch.from_numpy(image[:, :, columns].astype(np.float32)),
-                'mask': torch.from_numpy(mask[:, columns].copy()),
-            }
+            {'image': pixels, 'mask': torch.from_numpy(mask[:, columns].copy())}
         )
 
     def plot(

@@ -283,26 +283,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog='example: torchgeo-aom stats chips/ --sensor sentinel2 --product l2a --nodata 0',
     )
     parser.add_argument('folder', nargs='+', metavar='FOLDER', help='folders or files')
-    parser.add_argument('--sensor', help='sensor of the images')
-    parser.add_argument('--bands', nargs='+', metavar='SPEC', help='bands in file order')
-    parser.add_argument('--product', help="how values are stored, such as l2a; 'file': as it says")
+    parser.add_argument('--sensor', metavar='NAME', help='sensor of the images, such as sentinel2')
+    parser.add_argument(
+        '--bands', nargs='+', metavar='SPEC',
+        help='bands in file order (default: all of the sensor, or as the files name them)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--product', metavar='NAME',
+        help="how values are stored, such as l2a; 'file': as each file says",
+    )  # fmt: skip
     parser.add_argument('--unit', help='instead of --product: reflectance or uint8')
     parser.add_argument(
-        '--nodata', type=_nodata, help="stored value that means no data; 'none'; default: product's"
+        '--nodata', type=_nodata, metavar='VALUE',
+        help="stored value that means no data, or 'none' (default: that of the product)",
+    )  # fmt: skip
+    parser.add_argument(
+        '--pattern', default='*', metavar='GLOB', help='which files (default: all images)'
     )
-    parser.add_argument('--pattern', default='*', help='which files (default: all images)')
     parser.add_argument(
         '--limit',
         type=int,
         default=LIMIT,
         metavar='N',
-        help='images at most, 0: all (%(default)s)',
+        help='read at most this many images; 0: all (default: %(default)s)',
     )
-    parser.add_argument('--bad-limit', type=float, default=0.01, help='share of bad files allowed')
     parser.add_argument(
-        '--sensors', action='append', default=[], metavar='FILE', help='a TOML file'
+        '--bad-limit', type=float, default=0.01, metavar='SHARE',
+        help='share of unreadable files allowed, 0 to 1 (default: %(default)s)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--sensors',
+        action='append',
+        default=[],
+        metavar='FILE',
+        help='add the sensors of this TOML file; may be repeated',
     )
-    parser.add_argument('--cache', metavar='DIR', help='where to keep the result')
+    parser.add_argument(
+        '--cache', metavar='DIR', help="folder that keeps the result (default: in the user's cache)"
+    )
     parser.add_argument('--json', action='store_true', help='print JSON')
     options = parser.parse_args(argv)
     for path in options.sensors:

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         'rows.csv and the report',
     )  # fmt: skip
     add = parser.add_argument
-    add_common(add)
+    add_common(add, BandStudy)
     add('--bands', nargs='+', metavar='SPEC', help='bands of the study (default: all of the data)')
     add(
         '--preset', action='append', metavar='NAME=[B1, B2]',
@@ -53,10 +53,15 @@ def main(argv: list[str] | None = None) -> int:
         '--fill-subsets', type=int, metavar='N',
         help='how many of each size are also filled with zeros and means (default: 0)',
     )  # fmt: skip
-    add('--importance', nargs='*', metavar='HOW', help='default: all of them')
-    add('--importance-models', nargs='+', metavar='MODEL', help='default: statistics')
+    add('--importance', nargs='*', metavar='HOW', 
+        help='kinds of importance, see below (default: all of them)')  # fmt: skip
+    add(
+        '--importance-models', nargs='+', metavar='MODEL',
+        help='models whose importance is measured (default: statistics)',
+    )  # fmt: skip
     add('--orders', type=int, metavar='N', help='random orders for Shapley values (default: 8)')
-    add('--within', type=float, metavar='SHARE', help='as good as all bands (default: 0.01)')
+    add('--within', type=float, metavar='SHARE',
+        help='difference from all bands that counts as none (default: 0.01)')  # fmt: skip
     options = parser.parse_args(arguments)
     values, folder = common_values(options, BandStudy)
     start = time.monotonic()

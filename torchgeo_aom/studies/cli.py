@@ -31,6 +31,7 @@ STUDIES = {
     'objectives': ('Tables 4 and 5 as small runs', 'torchgeo_aom.studies.objectives_cli'),
     'cards': ('what the paper says and we got, table by table', 'torchgeo_aom.studies.cards'),
 }
+DESCRIPTION = 'Find out on your data which bands, patch sizes and sensors matter, with figures.'
 EPILOG = """\
 examples:
   torchgeo-aom study bands --models statistics rcf aom_vitt
@@ -118,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
-        PROG, description=__doc__, epilog=EPILOG,
+        PROG, description=DESCRIPTION, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     verbs = parser.add_subparsers(title='studies', metavar='STUDY', dest='study', required=True)

@@ -141,10 +141,22 @@ def main(argv: list[str] | None = None) -> int:
         epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
-    add('--model', default='aom_vitt', choices=SIZES, help='default: %(default)s')
+    add('--model', default='aom_vitt', choices=SIZES, help='model (default: %(default)s)')
     add('--weights', metavar='FILE|NAME', help="a file, a name or 'default' (default: random)")
-    add('--place', type=int, default=1, help='which sample place (default: %(default)s)')
-    add('--patch-size', type=int, default=8, metavar='PX', help='of token maps (default: 8)')
+    add(
+        '--place',
+        type=int,
+        default=1,
+        metavar='N',
+        help='number of the sample place, from 0 (default: %(default)s)',
+    )
+    add(
+        '--patch-size',
+        type=int,
+        default=8,
+        metavar='PX',
+        help='patch size of token maps (default: 8)',
+    )
     add('--scales', type=int, nargs='+', default=[16, 24, 32, 48], metavar='PX',
         help='of key regions; attention takes the last (default: 16 24 32 48)')  # fmt: skip
     add('--chips', type=int, default=100, help='chips for band tokens (default: %(default)s)')

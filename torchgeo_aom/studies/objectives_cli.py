@@ -119,12 +119,37 @@ def main(argv: list[str] | None = None) -> int:
     add('--sources', required=True, metavar='FILE', help='YAML list of sources of pretraining')
     add('--tests', nargs='+', default=['EuroSAT200'], metavar='NAME[=DIR]',
         help='data sets to probe (default: EuroSAT200)')  # fmt: skip
-    add('--encodings', nargs='+', default=['index', 'wavelength'], help='default: both')
-    add('--steps', type=int, default=200, help='of each run (default: %(default)s)')
-    add('--batch-size', type=int, default=32, help='images a step (default: %(default)s)')
-    add('--depth', type=int, default=4, help='blocks of the encoder (default: %(default)s)')
-    add('--seeds', type=int, default=3, help='number of seeds (default: %(default)s)')
-    add('--every', type=int, default=1, metavar='N', help='take only every n-th sample of tests')
+    add(
+        '--encodings',
+        nargs='+',
+        default=['index', 'wavelength'],
+        metavar='NAME',
+        help='channel encodings, index or wavelength (default: both)',
+    )
+    add(
+        '--steps',
+        type=int,
+        default=200,
+        metavar='N',
+        help='steps of each run (default: %(default)s)',
+    )
+    add(
+        '--batch-size',
+        type=int,
+        default=32,
+        metavar='N',
+        help='images a step (default: %(default)s)',
+    )
+    add(
+        '--depth',
+        type=int,
+        default=4,
+        metavar='N',
+        help='blocks of the encoder (default: %(default)s)',
+    )
+    add('--seeds', type=int, default=3, metavar='N', help='number of seeds (default: %(default)s)')
+    add('--every', type=int, default=1, metavar='N', 
+        help='take only every n-th sample of tests (default: %(default)s)')  # fmt: skip
     add('--output', type=Path, default=Path('output/study_objectives'), metavar='DIR',
         help='folder of rows and the report (default: %(default)s)')  # fmt: skip
     options = parser.parse_args(arguments)

@@ -33,31 +33,42 @@ def study_parser(study: str, description: str, epilog: str, what: str) -> argpar
     return parser
 
 
-def add_common(add: Any, data: bool = True) -> None:
+def add_common(add: Any, kind: type[Any], data: bool = True) -> None:
     """Add the options that studies of frozen features share.
 
     Args:
         add: ``add_argument`` of a parser whose defaults are suppressed.
+        kind: dataclass of the study, which has the defaults.
         data: whether the study is of any data set.
     """
+    models = ' '.join(kind.models)
     add('--config', type=Path, metavar='FILE', help='YAML with these options; flags come after it')
     if data:
         add('--dataset', help='name in torchgeo_aom.datasets, import path, or EuroSAT200 (default)')
-        add('--root', help='folder of the data')
+        add('--root', metavar='DIR', help='folder of the data')
         add(
             '--dataset-arg', action='append', metavar='KEY=VALUE',
             help='another argument of the data set; may be repeated',
         )  # fmt: skip
-    add('--models', nargs='+', metavar='MODEL[=WEIGHTS]', help='default: statistics rcf aom_vitt')
-    add('--weights', metavar='FILE|NAME', help='of AOMs that name none: a file, a name, default')
+    add('--models', nargs='+', metavar='MODEL[=WEIGHTS]', help=f'models (default: {models})')
+    add(
+        '--weights', metavar='FILE|NAME',
+        help="of AOMs that name none: a file, a name, or 'default', the shipped ones "
+        '(default: random)',
+    )  # fmt: skip
     add('--peer-weights', action='store_true', help="download and load the peers' own weights")
-    add('--peer-size', type=int, metavar='PX', help='image side that peers see')
-    add('--patch-size', metavar='PX', help="of AOMs, or 'auto' (default)")
-    add('--probes', nargs='+', metavar='PROBE', help='linear (default), knn5 ...')
-    add('--folds', type=int, help='folds of whole groups; 0 for the splits (default: 5)')
-    add('--seeds', type=int, help='number of seeds (default: 3)')
+    add(
+        '--peer-size',
+        type=int,
+        metavar='PX',
+        help='image side that peers see (default: near that of the images)',
+    )
+    add('--patch-size', metavar='PX', help="patch size of AOMs in pixels, or 'auto' (default)")
+    add('--probes', nargs='+', metavar='PROBE', help='linear (default), knn5, knn20 ...')
+    add('--folds', type=int, metavar='N', help='folds of groups; 0 for the splits (default: 5)')
+    add('--seeds', type=int, metavar='N', help='number of seeds (default: 3)')
     add('--normalization', help='catalogue (default) or statistics such as sentinel2:l2a')
-    add('--every', type=int, metavar='N', help='take only every n-th sample')
+    add('--every', type=int, metavar='N', help='take only every n-th sample (default: 1)')
     add('--batch-size', type=int, metavar='N', help='images a batch (default: 50)')
     add('--device', help='cpu (default), cuda')
     add('--cache-dir', metavar='DIR', help="folder of features (default: in the user's cache)")

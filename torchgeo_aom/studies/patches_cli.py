@@ -36,8 +36,14 @@ def main(argv: list[str] | None = None) -> int:
         'rows and the report',
     )  # fmt: skip
     add = parser.add_argument
-    add_common(add)
-    add('--patch-sizes', nargs='+', type=int, metavar='PX', help='default: 8 16 24 32 48 64')
+    add_common(add, PatchStudy)
+    add(
+        '--patch-sizes',
+        nargs='+',
+        type=int,
+        metavar='PX',
+        help='patch sizes (default: 8 16 24 32 48 64)',
+    )
     add(
         '--preset', action='append', metavar='NAME=[B1, B2]',
         help='a set of bands beside all of them; may be repeated (default: RGB)',

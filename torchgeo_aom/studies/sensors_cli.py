@@ -110,9 +110,11 @@ def main(argv: list[str] | None = None) -> int:
         'rows and the report',
     )  # fmt: skip
     add = parser.add_argument
-    add_common(add, data=False)
-    add('--cases', nargs='+', metavar='CASE', help='default: landsat-like levels')
-    add('--root', help='folder of the HLS chips, for the case hls')
+    add_common(add, SensorStudy, data=False)
+    add(
+        '--cases', nargs='+', metavar='CASE', help='cases, see below (default: landsat-like levels)'
+    )
+    add('--root', metavar='DIR', help='folder of the HLS chips, for the case hls')
     given, folder = common_values(parser.parse_args(arguments), SensorStudy)
     config = SensorStudy(**given)
     start = time.monotonic()
