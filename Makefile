@@ -19,7 +19,8 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("{}.{}".format(*sys.version_i
 VENV := .venv-$(VERSION)
 RUN := $(VENV)/bin/python
 # One process a core with one thread each: most tests are too small for several threads.
-PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
+IN_PARALLEL := -m pytest -n auto --maxprocesses 4 --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 $(RUN) $(IN_PARALLEL)
 EXTRAS := .[style,tests]
 
 .PHONY: demo test test-all test-minimum test-terratorch test-torchgeo-bench style docs clean check-python
@@ -34,7 +35,7 @@ test-all: $(VENV)/.installed
 	$(PYTEST) $(PYTEST_ARGS)
 
 test-minimum: .venv-minimum/.installed
-	.venv-minimum/bin/python -m pytest -m 'not slow' $(PYTEST_ARGS)
+	OLDEST=1 OMP_NUM_THREADS=1 .venv-minimum/bin/python $(IN_PARALLEL) -m 'not slow' $(PYTEST_ARGS)
 
 # Programs whose requirements differ from ours; torchgeo-bench needs Python 3.12 or newer.
 test-terratorch: .venv-terratorch/.installed
@@ -86,12 +87,10 @@ $(VENV)/.installed: pyproject.toml | check-python
 $(VENV)/.documented: $(VENV)/.installed
 	$(call install,$(VENV),'.[docs]')
 
-.venv-minimum/.installed: pyproject.toml | check-python
+.venv-minimum/.installed: pyproject.toml tests/oldest.txt | check-python
+	@test $(VERSION) = 3.11 || { echo "tests/oldest.txt is for Python 3.11; '$(PYTHON)' is $(VERSION)." >&2; exit 2; }
 	@$(PYTHON) -m venv --clear .venv-minimum
-	@$(PYTHON) -c 'import re; print(*(f"{name}=={version}" for name, version in re.findall( \
-	    r"\"([\w-]+)(?:\[[\w,]+\])?>=([\d.]+)", open("pyproject.toml").read())), sep="\n")' \
-	    > .venv-minimum/constraints.txt
-	$(call install,.venv-minimum,'.[tests]' -c .venv-minimum/constraints.txt)
+	$(call install,.venv-minimum,'.[tests]' -c tests/oldest.txt)
 
 # A layer over $(VENV): only what differs is installed, everything else is found there. PyTorch, the
 # largest by far, stays the one below.

@@ -54,17 +54,21 @@ def as_pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
         SizeError: if it is not one or two positive integers.
     """
     pair = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if len(pair) != 2 or not all(
-        isinstance(side, int | np.integer | torch.SymInt)
-        and not isinstance(side, bool)
-        and side > 0
-        for side in pair
+    # Without all(): torch.compile of PyTorch 2.8 does not follow a generator inside of it.
+    if (
+        len(pair) != 2
+        or not (_is_whole(pair[0]) and _is_whole(pair[1]))
+        or not (pair[0] > 0 and pair[1] > 0)
     ):
         raise SizeError(
             f'{what} must be a positive integer or (height, width) in px, got {value!r}; '
             f'give for example {what}=16.'
         )
     return pair
+
+
+def _is_whole(side: object) -> bool:
+    return isinstance(side, int | np.integer | torch.SymInt) and not isinstance(side, bool)
 
 
 def checked_patch_size(patch_size: int | Sequence[int]) -> tuple[int, int]:
