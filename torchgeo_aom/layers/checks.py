@@ -54,7 +54,6 @@ def as_pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
         SizeError: if it is not one or two positive integers.
     """
     pair = tuple(value) if isinstance(value, Sequence) else (value, value)
-    # Without all(): torch.compile of PyTorch 2.8 does not follow a generator inside of it.
     if (
         len(pair) != 2
         or not (_is_whole(pair[0]) and _is_whole(pair[1]))
@@ -68,7 +67,8 @@ def as_pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
 
 
 def _is_whole(side: object) -> bool:
-    return isinstance(side, int | np.integer | torch.SymInt) and not isinstance(side, bool)
+    # A tuple: torch.compile of PyTorch 2.8 does not follow int | np.integer.
+    return isinstance(side, (int, np.integer, torch.SymInt)) and not isinstance(side, bool)
 
 
 def checked_patch_size(patch_size: int | Sequence[int]) -> tuple[int, int]:

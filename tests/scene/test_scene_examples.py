@@ -1,0 +1,59 @@
+"""The scripts of ``examples/scenes`` that need no trained model run to their end, at tiny size."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scene_tools import pixels, write
+
+from torchgeo_aom.cli import main
+
+FOLDER = Path(__file__).parents[2] / 'examples' / 'scenes'
+
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason='the examples are not here')
+
+
+def start(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> None:
+    monkeypatch.setattr(sys, 'argv', [name, *arguments])
+    runpy.run_path(str(FOLDER / name), run_name='__main__')
+
+
+def test_dates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A place on two dates, the second brighter: it looks like itself to bands and encoder."""
+    files, scenes = [], []
+    for date, gain in (('one', 1), ('two', 2)):
+        scenes.append(str(write(tmp_path / f'{date}.tif', gain * pixels(height=96, width=96))))
+        files.append(str(tmp_path / f'{date}.parquet'))
+        facts = ['--sensor', 'sentinel2', '--product', 'l2a', '--weights', 'random']
+        windows = ['--chip', '32', '--overlap', '0', '--patch', '16', '--vectors', files[-1]]
+        out = str(tmp_path / f'{date}_embedding.tif')
+        assert main(['scene', 'embed', scenes[-1], out, *facts, *windows]) == 0
+    facts = ['--sensor', 'sentinel2', '--product', 'l2a', '--out', str(tmp_path / 'out')]
+    start(monkeypatch, 'dates.py', *files, '--scenes', *scenes, *facts)
+    assert 'embeddings: 2 dates, 9 windows' in capsys.readouterr().out
+    found = json.loads((tmp_path / 'out' / 'dates.json').read_text())
+    assert found['statistics']['right'] == 1
+    assert found['embeddings']['chance'] == pytest.approx(1 / 9)
+
+
+def test_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = write(tmp_path / 'in.tif', pixels(height=64, width=64))
+    facts = ['--sensor', 'sentinel2', '--product', 'l2a', '--chip', '32', '--patch', '16']
+    start(monkeypatch, 'bench.py', 'speed', str(scene), *facts)
+    assert 'windows of 32 x 32 px, 4 bands, patch 16 px: pipeline' in capsys.readouterr().out
+
+
+def test_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    script: dict[str, Any] = runpy.run_path(str(FOLDER / 'bench.py'))
+    memory = script['memory']
+    memory.__globals__['SIDE'] = 1024
+    memory(type('Options', (), {'chip': 128})())
+    said = capsys.readouterr().out
+    assert said.count(' MiB more than before') == 2
