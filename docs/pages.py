@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import inspect
+import io
+import os
 import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import torchgeo_aom
+from torchgeo_aom.cli import main as command
 from torchgeo_aom.studies.cards import cards_report
 
 # Pages of the API in the order of the menu: title, and the modules by the start of their names.
@@ -32,6 +37,16 @@ OTHERS = 'Everything else'
 LONG = 400  # characters of a constant's value that a page still shows
 # Programs that have environments of their own; what needs them is described in docs/frameworks.md.
 PROGRAMS = ('terratorch', 'torchgeo_bench')
+# Verbs in the order of the page; those of training are TorchGeo's.
+COMMANDS = (
+    *('', 'doctor', 'demo', 'bands', 'plan', 'plan --pretrain'),
+    *('probe', 'probe --speed', 'segment'),
+    *('study', 'study bands', 'study patches', 'study sensors', 'study objectives'),
+    *('study figures', 'study cards'),
+    *('scene', 'scene embed', 'scene predict', 'scene complete', 'scene similar'),
+    *('weights', 'weights list', 'weights show', 'weights export'),
+    *('stats', 'bench', 'bench --pretrain'),
+)
 PUBLISHED = Path(torchgeo_aom.__file__).parent / 'published'
 
 
@@ -133,9 +148,21 @@ def show_signature(
     return re.sub(r"(?<![~.\w'])torchgeo_aom\.", '~torchgeo_aom.', text), returned
 
 
+def commands() -> str:
+    """What each verb says with ``--help``."""
+    parts = ['# All options of the command line\n']
+    for verb in COMMANDS:
+        text = io.StringIO()
+        with patch.dict(os.environ, {'COLUMNS': '100'}), contextlib.redirect_stdout(text):
+            command([*verb.split(), '--help'])
+        said = text.getvalue().strip()
+        parts.append(f'## {f"torchgeo-aom {verb}".strip()}\n\n```text\n{said}\n```\n')
+    return '\n'.join(parts)
+
+
 def texts() -> dict[str, str]:
     """Name of each page, and its text."""
-    made = {'cards': cards_report((), 'make docs').markdown()}
+    made = {'cards': cards_report((), 'make docs').markdown(), 'commands': commands()}
     left = list(public_modules())
     pages = {**PAGES, 'others': (OTHERS, tuple(m.__name__.split('.')[1] for m in left))}
     menu = []

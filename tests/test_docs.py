@@ -17,7 +17,7 @@ from torchgeo_aom.models.weights_enum import ENUMS
 from torchgeo_aom.studies.cards import paper_cards
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
-GUIDES = ('start', 'bands', 'patch_sizes', 'sensors', 'own_weights')
+GUIDES = ('index', 'start', 'bands', 'patch_sizes', 'sensors', 'own_weights')
 CLASSES = [
     name
     for name, value in vars(errors).items()
@@ -135,6 +135,11 @@ def test_signature_names_types_shortly(pages: Any) -> None:
 
 def test_cards_show_every_value_that_the_paper_prints(tmp_path: Path, pages: Any) -> None:
     pages.write(tmp_path)
+    helps = (tmp_path / 'commands.md').read_text(encoding='utf-8')
+    for verb in pages.COMMANDS:
+        said = helps.partition(f'## torchgeo-aom {verb}'.rstrip() + '\n')[2].partition('\n## ')[0]
+        assert f'usage: torchgeo-aom {verb}' in said
+        assert 'show this help message' in said
     text = (tmp_path / 'cards.md').read_text(encoding='utf-8')
     for card in paper_cards():
         assert f'## {card["name"]}: {card["title"]}' in text
@@ -152,6 +157,14 @@ def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r'\]\(([^)#]+)[^)]*\)', text):
         made = target.startswith('_generated/')
         assert made or target.startswith('https://') or (path.parent / target).exists(), target
+
+
+def test_command_line_has_every_verb() -> None:
+    from test_cli import HELPS
+
+    written = [*HELPS, 'probe', 'segment', 'plan --pretrain', 'fit --config']
+    for verb in (verb for verb in written if verb not in ('weights', 'study', 'scene')):
+        assert re.search(rf'^\| .* `torchgeo-aom {verb}\b', page('cli'), re.MULTILINE), verb
 
 
 def test_every_page_is_in_the_menu() -> None:

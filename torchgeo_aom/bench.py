@@ -139,6 +139,8 @@ def run(
 
     Raises:
         ConfigError: if the checkout is not one.
+
+    .. versionadded:: 0.1
     """
     resolved = resolve_bands(bands)
     target = torch.device(device)

@@ -47,7 +47,10 @@ PROGRAMS = {'terratorch': 'terratorch', 'torchgeo-bench': 'torchgeo-bench'}
 
 @dataclass
 class Report:
-    """Facts about this machine, and what is wrong with it."""
+    """Facts about this machine, and what is wrong with it.
+
+    .. versionadded:: 0.1
+    """
 
     python: str
     system: str
@@ -84,6 +87,8 @@ def diagnose() -> Report:
 
     Returns:
         The report; ``problems`` is empty if everything that every use needs is there.
+
+    .. versionadded:: 0.1
     """
     report = Report(platform.python_version(), platform.platform())
     bounds = _bounds()

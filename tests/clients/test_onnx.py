@@ -18,6 +18,7 @@ from torchgeo_aom.clients.onnx import export_onnx, read_metadata
 from torchgeo_aom.errors import ConfigError
 from torchgeo_aom.layers.checks import ceil_div
 from torchgeo_aom.models.smp_encoder import AOMEncoder
+from torchgeo_aom.tasks.readout import read_out
 
 # Sizes that no graph was made with, none of which the export compares.
 SIZES = ((2, 33, 40), (1, 50, 71), (3, 64, 64), (2, 17, 100), (4, 100, 18), (1, 224, 30))
@@ -34,6 +35,18 @@ class Pyramid(nn.Module):
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         return self.encoder(x)[2:]
+
+
+class Readout(nn.Module):
+    """A model with the feature that ``--readout pyramid`` gives a probe."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = tiny(depth=4, bands=RGB, patch_size=10)
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return read_out(self.model, x, readout='pyramid')
 
 
 def check(model: nn.Module, path: Path, sizes: Any = SIZES) -> None:
@@ -113,6 +126,15 @@ def test_pyramid(tmp_path: Path) -> None:
     model = Pyramid()
     export_onnx(model, tmp_path / 'pyramid.onnx')
     check(model, tmp_path / 'pyramid.onnx')
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_readout_of_the_pyramid(tmp_path: Path) -> None:
+    needs()
+    model = Readout()
+    metadata = export_onnx(model, tmp_path / 'readout.onnx')
+    assert json.loads(metadata['bands']) == list(RGB)
+    check(model, tmp_path / 'readout.onnx')
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

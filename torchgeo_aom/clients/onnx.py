@@ -52,6 +52,8 @@ def export_onnx(
     Raises:
         ConfigError: if the model is of another kind or in training mode, if the file exists, or if
             the exported graph computes something else than the model.
+
+    .. versionadded:: 0.1
     """
     path = Path(path)
     if path.suffix != '.onnx':
@@ -91,6 +93,8 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     Returns:
         ``bands`` (JSON, in the order of the channels), ``patch_size`` (JSON) and ``torchgeo_aom``,
         the version.
+
+    .. versionadded:: 0.1
     """
     import onnxruntime
 

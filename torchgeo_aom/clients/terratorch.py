@@ -153,7 +153,10 @@ def aom_vits(
     patch_size: int | Sequence[int] = 16,
     in_channels: int | None = None,
 ) -> PyramidBackbone:
-    """AOM with a ViT-S encoder and a pyramid; see :func:`aom_vitt`."""
+    """AOM with a ViT-S encoder and a pyramid; see :func:`aom_vitt`.
+
+    .. versionadded:: 0.1
+    """
     return _build('aom_vits', bands, pretrained, weights, patch_size, in_channels)
 
 
@@ -165,7 +168,10 @@ def aom_vitb(
     patch_size: int | Sequence[int] = 16,
     in_channels: int | None = None,
 ) -> PyramidBackbone:
-    """AOM with a ViT-B encoder and a pyramid; see :func:`aom_vitt`."""
+    """AOM with a ViT-B encoder and a pyramid; see :func:`aom_vitt`.
+
+    .. versionadded:: 0.1
+    """
     return _build('aom_vitb', bands, pretrained, weights, patch_size, in_channels)
 
 
@@ -177,5 +183,8 @@ def aom_vitl(
     patch_size: int | Sequence[int] = 16,
     in_channels: int | None = None,
 ) -> PyramidBackbone:
-    """AOM with a ViT-L encoder and a pyramid; see :func:`aom_vitt`."""
+    """AOM with a ViT-L encoder and a pyramid; see :func:`aom_vitt`.
+
+    .. versionadded:: 0.1
+    """
     return _build('aom_vitl', bands, pretrained, weights, patch_size, in_channels)

@@ -115,6 +115,8 @@ class Source:
             ``'sentinel2:l2a'``. None takes the catalogue's where it has them, else measures.
         file_scale: whether scales and offsets of the files themselves apply (``product: file``).
         ignore_file_scale: whether those are known to be wrong (``product: {scale:, offset:}``).
+
+    .. versionadded:: 0.1
     """
 
     name: str
@@ -265,6 +267,8 @@ def read_sources(sources: Sequence[Mapping[str, Any]] | str | Path) -> list[dict
 
     Raises:
         ConfigError: if the file cannot be read or holds no list.
+
+    .. versionadded:: 0.1
     """
     blocks: Any = sources
     if isinstance(sources, str | Path):

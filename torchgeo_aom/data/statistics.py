@@ -47,6 +47,8 @@ class SourceStatistics:
         skipped: number of images that could not be read.
         product: name of the product that values were converted by.
         fingerprint: hash of the content of the source.
+
+    .. versionadded:: 0.1
     """
 
     bands: list[str]
@@ -209,6 +211,8 @@ def statistics(
 
     Returns:
         The statistics, and the file that keeps them.
+
+    .. versionadded:: 0.1
     """
     reader = open_reader(source) if reader is None else reader
     path = _cache_path(source, reader.fingerprint(), limit, folder)
@@ -257,6 +261,8 @@ def normalizer(
 
     Returns:
         `Normalize` with the source's bands and product.
+
+    .. versionadded:: 0.1
     """
     if source.statistics != 'measured':
         try:

@@ -36,6 +36,8 @@ def hash_split(
     Raises:
         ConfigError: if shares do not add up to 1.
         InputError: if names and strata differ in number, or a name is in two strata.
+
+    .. versionadded:: 0.1
     """
     shares = SHARES if shares is None else shares
     if not shares or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-9:
@@ -77,6 +79,8 @@ def fold_split(groups: Sequence[str], folds: int = 5, fold: int = 0, seed: int =
 
     Raises:
         ConfigError: if there is no such fold, or there are fewer groups than folds.
+
+    .. versionadded:: 0.1
     """
     sizes = Counter(groups)
     if folds < 3 or not 0 <= fold < folds:

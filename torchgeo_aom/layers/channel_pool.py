@@ -32,7 +32,10 @@ def attention_mask(valid: Tensor | None, places: int) -> Tensor | None:
 
 @register_notrace_module
 class ChannelPool(nn.Module):
-    """Pool tokens over bands by mean, maximum, or attention with one learned query."""
+    """Pool tokens over bands by mean, maximum, or attention with one learned query.
+
+    .. versionadded:: 0.1
+    """
 
     def __init__(self, dim: int, kind: str = 'mean') -> None:
         """Initialize the pooling.

@@ -88,6 +88,8 @@ class Tokenizer(nn.Module):
     """Spectrum-independent tokenizer with multi-scale adaptive patch embedding (SiTok + MAPE).
 
     The parameters know nothing of the sensor: a bank of kernels, each from one channel to D.
+
+    .. versionadded:: 0.1
     """
 
     def __init__(

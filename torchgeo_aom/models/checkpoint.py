@@ -52,7 +52,10 @@ NESTED = ('state_dict', 'model', 'model_state_dict', 'state_dict_ema')
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's content, as 64 hexadecimal digits."""
+    """SHA-256 of a file's content, as 64 hexadecimal digits.
+
+    .. versionadded:: 0.1
+    """
     with open(path, 'rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
@@ -165,6 +168,8 @@ def read_state_dict(
 
     Raises:
         CheckpointError: if the file is missing, damaged, tampered with, unsafe, or no weights file.
+
+    .. versionadded:: 0.1
     """
     path = Path(path).expanduser()
     if not path.is_file():

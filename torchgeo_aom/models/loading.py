@@ -51,6 +51,8 @@ class LoadReport:
         dropped: names in the checkpoint that the model has no place for (heads, decoders).
         resized: size of each kernel that was made by PI-resize -> size of the one it was made from.
         prefix: what preceded the backbone's own names in the checkpoint.
+
+    .. versionadded:: 0.1
     """
 
     loaded: tuple[str, ...]
@@ -292,6 +294,8 @@ def load_into(
 
     Warns:
         CheckpointWarning: if a head or a kernel is left out.
+
+    .. versionadded:: 0.1
     """
     if head not in ('keep', 'drop'):
         raise ConfigError(f"head must be 'keep' or 'drop', got {head!r}.")

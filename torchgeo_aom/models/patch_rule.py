@@ -72,6 +72,8 @@ def choose_patch_size(
         ConfigError: if neither image size nor resolution is given, or there is nothing to choose
             from.
         SizeError: if a size is impossible.
+
+    .. versionadded:: 0.1
     """
     sizes = sorted({checked_patch_size(size)[0] for size in pretrained})
     if not sizes:

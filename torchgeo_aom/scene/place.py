@@ -23,6 +23,8 @@ class Grid:
         width: width in px.
         transform: pixel (column, row) to coordinates; it may be rotated or south-up.
         crs: coordinate system; None where the file has none.
+
+    .. versionadded:: 0.1
     """
 
     height: int

@@ -34,6 +34,8 @@ class SceneReader:
 
     Args:
         scene: the scene.
+
+    .. versionadded:: 0.1
     """
 
     def __init__(self, scene: Scene) -> None:

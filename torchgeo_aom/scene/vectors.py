@@ -137,6 +137,8 @@ def read_vectors(path: str | Path) -> tuple[GeoDataFrame, NDArray[np.float32], d
     Raises:
         ConfigError: if pyarrow is missing.
         DataError: if it cannot be read, or holds no vectors.
+
+    .. versionadded:: 0.1
     """
     arrow = _pyarrow()
     import geopandas

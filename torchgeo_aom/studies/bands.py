@@ -37,6 +37,8 @@ class BandStudy(FrozenStudy):
         importance_models: models that greedy orders and Shapley values are asked of.
         orders: random orders of the bands for Shapley values.
         within: how much less than all bands is about as good.
+
+    .. versionadded:: 0.1
     """
 
     presets: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -138,6 +140,8 @@ def run_bands(
         BandError: if a band is unknown.
         ConfigError: if the configuration does not fit the data.
         DataError: if the folder holds rows of another study.
+
+    .. versionadded:: 0.1
     """
     register()
     data = config.read()

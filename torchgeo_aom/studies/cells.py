@@ -51,6 +51,8 @@ class Cell:
         fill: what becomes of the others, one of ``FILLS``.
         trained: ``'same'`` where the probe is trained with these bands, ``'all'`` where bands are
             missing at test time only.
+
+    .. versionadded:: 0.1
     """
 
     columns: tuple[int, ...]

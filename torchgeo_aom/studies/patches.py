@@ -44,6 +44,8 @@ class PatchStudy(FrozenStudy):
             given.
         steps: where samples have masks: steps that the head is trained.
         crop: where samples have masks: side of the crops that it is trained with, in px.
+
+    .. versionadded:: 0.1
     """
 
     models: Sequence[str] = ('aom_vitt',)
@@ -110,6 +112,8 @@ def run_patches(
 
     Raises:
         ConfigError: if the options do not fit the data.
+
+    .. versionadded:: 0.1
     """
     register()
     if is_dense(config):

@@ -44,6 +44,8 @@ class SensorStudy(FrozenStudy):
     Attributes:
         cases: some of ``CASES``.
         root: folder of the HLS chips, for the case ``'hls'``.
+
+    .. versionadded:: 0.1
     """
 
     cases: Sequence[str] = ('landsat-like', 'levels')
@@ -98,6 +100,8 @@ def run_sensors(
     Raises:
         ConfigError: if an option is unknown.
         DataError: if data are missing.
+
+    .. versionadded:: 0.1
     """
     register()
     cases = [CASES[name](Path(config.root).expanduser(), config.every) for name in config.cases]
