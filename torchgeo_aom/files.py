@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whatever stops the program that writes them."""
+"""Files that are whole or absent, whatever stops the program that writes them; cache folders."""
 
 from __future__ import annotations
 
@@ -10,10 +10,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-__all__ = ('HOST', 'part_of', 'replacing', 'write_whole')
+__all__ = ('HOST', 'cache_folder', 'part_of', 'replacing', 'write_whole')
 
 #: name of this machine: machines share folders, and their processes have the same numbers
 HOST = re.sub(r'\W', '', platform.node().partition('.')[0]) or 'host'
+
+
+def cache_folder(kind: str) -> Path:
+    """Folder in the user's cache, in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Args:
+        kind: what is kept there.
+
+    Returns:
+        The folder, which need not exist.
+    """
+    home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(home) / 'torchgeo_aom' / kind
 
 
 def part_of(path: Path, suffix: str) -> Path:

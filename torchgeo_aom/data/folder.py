@@ -22,7 +22,15 @@ from rasterio.windows import Window
 from torchgeo_aom.data.source import BadSampleError, Pixels, Source, WindowOf, match_bands
 from torchgeo_aom.errors import AOMWarning, BandError, DataError, UnitError
 
-__all__ = ('FolderDataset', 'list_files')
+__all__ = (
+    'DRIVERS',
+    'FAILURES',
+    'GDAL_OPTIONS',
+    'MAX_VALUES',
+    'FolderDataset',
+    'list_files',
+    'stored_mask',
+)
 
 # By the ending of the name. No VRT and nothing else that names further files or URLs.
 DRIVERS = {'.tif': 'GTiff', '.tiff': 'GTiff', '.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG'}
@@ -31,13 +39,14 @@ SUFFIXES = tuple(DRIVERS)
 # Sidecar files are never opened: GDAL would take any driver for them, and a folder of a million
 # files would be listed for each one opened. A JPEG or PNG that ends early is an
 # error, not a gray area or (GDAL's faster way for PNG) whatever was in memory before.
-_GDAL = {
+GDAL_OPTIONS = {
     'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR',
     'GDAL_PAM_ENABLED': 'NO',
     'GDAL_ERROR_ON_LIBJPEG_WARNING': 'TRUE',
     'GDAL_PNG_WHOLE_IMAGE_OPTIM': 'NO',
 }
-_FAILURES = (RasterioError, CPLE_BaseError, OSError, UnicodeError)
+#: what reading and writing rasters may raise
+FAILURES = (RasterioError, CPLE_BaseError, OSError, UnicodeError)
 MAX_VALUES = 2**28  # of one read: a file of 2 MB can declare an image of 260 GB
 PROBES = 16
 
@@ -191,7 +200,7 @@ class FolderDataset:
     @contextmanager
     def _open(self, index: int) -> Iterator[tuple[Any, tuple[int, ...]]]:
         """Open a file by allowed drivers only, and find its channels (counted from 1)."""
-        with rasterio.Env(**_GDAL), warnings.catch_warnings():
+        with rasterio.Env(**GDAL_OPTIONS), warnings.catch_warnings():
             for harmless in (NotGeoreferencedWarning, NodataShadowWarning):
                 warnings.simplefilter('ignore', harmless)
             path = self.path(index)
@@ -199,7 +208,7 @@ class FolderDataset:
                 driver = DRIVERS[os.path.splitext(path)[1].lower()]
                 with rasterio.open(path, driver=driver) as file:
                     yield file, self._layout(file, index)
-            except _FAILURES as error:
+            except FAILURES as error:
                 raise BadSampleError(self.name(index), _reason(error, path)) from error
 
     def _layout(self, file: Any, index: int) -> tuple[int, ...]:
@@ -254,7 +263,7 @@ class FolderDataset:
                 )
             part = Window(column, row, width, height)
             values: NDArray[Any] = file.read(layout, window=part)
-            valid = _stored_mask(file, layout, part, values)
+            valid = stored_mask(file, layout, part, values)
             scales, offsets = file.scales, file.offsets
             pairs = [(scales[channel - 1], offsets[channel - 1]) for channel in layout]
         return self._cleaned(index, values, valid, pairs)
@@ -291,7 +300,7 @@ def _reason(error: BaseException, path: str) -> str:
     return text.strip(': ') or type(error).__name__
 
 
-def _stored_mask(
+def stored_mask(
     file: Any, layout: Sequence[int], part: Window, values: NDArray[Any]
 ) -> NDArray[np.bool_] | None:
     """What the file itself says about validity, band by band; None if all is valid."""

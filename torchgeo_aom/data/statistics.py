@@ -21,7 +21,7 @@ from torchgeo_aom.catalogue import load_sensors
 from torchgeo_aom.data.adapter import open_reader
 from torchgeo_aom.data.source import BadFiles, BadSampleError, Pixels, Reader, Source
 from torchgeo_aom.errors import AOMWarning, ConfigError, DataError
-from torchgeo_aom.files import replacing
+from torchgeo_aom.files import cache_folder, replacing
 from torchgeo_aom.rng import generator
 from torchgeo_aom.transforms import Normalize
 
@@ -171,13 +171,6 @@ def _tiles(reader: Reader, index: int) -> Iterator[Pixels]:
                 yield reader.read(index, lambda *_, part=part: part)
 
 
-def _cache_folder(folder: str | os.PathLike[str] | None) -> Path:
-    if folder is not None:
-        return Path(folder).expanduser()
-    home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(home) / 'torchgeo_aom' / 'statistics'
-
-
 def _cache_path(
     source: Source, fingerprint: str, limit: int | None, folder: str | os.PathLike[str] | None
 ) -> Path:
@@ -188,7 +181,8 @@ def _cache_path(
         product.offset, source.file_scale, repr(source.nodata), source.nodata_in, limit,
     ]  # fmt: skip
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
-    return _cache_folder(folder) / f'{key}.json'
+    place = cache_folder('statistics') if folder is None else Path(folder).expanduser()
+    return place / f'{key}.json'
 
 
 def statistics(

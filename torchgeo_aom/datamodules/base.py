@@ -180,6 +180,11 @@ class BandDataModule(NonGeoDataModule):
         return self._built().bands
 
     @property
+    def target(self) -> str:
+        """Key of what samples are labelled with: ``'label'`` or ``'mask'``."""
+        return self._built().target
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
         return self._built().classes

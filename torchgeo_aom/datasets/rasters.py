@@ -18,7 +18,7 @@ from rasterio.windows import Window
 from torch import Tensor
 
 from ..bands import Band, Product
-from ..data.folder import _FAILURES, _GDAL, DRIVERS, MAX_VALUES, FolderDataset
+from ..data.folder import DRIVERS, FAILURES, GDAL_OPTIONS, MAX_VALUES, FolderDataset
 from ..data.source import Source, WindowOf
 from ..errors import ConfigError, DataError
 
@@ -145,13 +145,13 @@ def read_mask(path: str | os.PathLike[str], part: Part | None = None) -> NDArray
     """
     window = None if part is None else Window(part[1], part[0], part[3], part[2])
     try:
-        with rasterio.Env(**_GDAL), _open(path) as file:
+        with rasterio.Env(**GDAL_OPTIONS), _open(path) as file:
             if file.count != 1:
                 raise DataError(f'mask {path} has {file.count} bands: it must have one, of classes')
             if part is None and file.height * file.width > MAX_VALUES:
                 raise DataError(f'mask {path} declares {file.height} x {file.width} px: too many')
             stored: NDArray[Any] = file.read(1, window=window)
-    except _FAILURES as error:
+    except FAILURES as error:
         raise DataError(
             f'mask {path} cannot be read ({error.__cause__ or error}): get it again, or repair it'
         ) from error
@@ -176,9 +176,9 @@ def descriptions(path: str | os.PathLike[str]) -> list[str]:
         DataError: if it cannot be opened.
     """
     try:
-        with rasterio.Env(**_GDAL), _open(path) as file:
+        with rasterio.Env(**GDAL_OPTIONS), _open(path) as file:
             return [name for name in file.descriptions if name]
-    except _FAILURES as error:
+    except FAILURES as error:
         raise DataError(f'{path} cannot be opened: {error}') from error
 
 
@@ -196,9 +196,9 @@ def cell(path: str | os.PathLike[str], side_m: float) -> str:
         DataError: if it cannot be opened, or has no projected coordinate system.
     """
     try:
-        with rasterio.Env(**_GDAL), _open(path) as file:
+        with rasterio.Env(**GDAL_OPTIONS), _open(path) as file:
             crs, (x, y) = file.crs, file.xy(file.height // 2, file.width // 2)
-    except _FAILURES as error:
+    except FAILURES as error:
         raise DataError(f'{path} cannot be opened: {error}') from error
     if crs is None or not crs.is_projected or not math.isfinite(x + y):
         raise DataError(

@@ -25,7 +25,7 @@ from .runner import Runner
 
 __all__ = ('Trained', 'load_task', 'load_trained')
 
-_FAILURES = (RuntimeError, TypeError, KeyError, ValueError, OSError)
+_UNREADABLE = (RuntimeError, TypeError, KeyError, ValueError, OSError)
 Task = TypeVar('Task', bound=LightningModule)
 
 
@@ -138,7 +138,7 @@ def load_task(
         task = kind.load_from_checkpoint(path, map_location='cpu', weights_only=True, **given)
     except AOMError:
         raise
-    except (*_FAILURES, pickle.UnpicklingError) as error:
+    except (*_UNREADABLE, pickle.UnpicklingError) as error:
         raise CheckpointError(f'{path} is no checkpoint of {kind.__name__}: {error}') from error
     return task.eval().requires_grad_(False)
 

@@ -14,12 +14,13 @@ import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from torchgeo_aom.data.folder import FAILURES
 from torchgeo_aom.errors import DataError
 from torchgeo_aom.files import part_of, replacing
 
 from .outputs import writing
 from .place import Grid
-from .raster import FAILURES, gdal
+from .raster import gdal
 
 __all__ = ('CogFile', 'write_cog')
 

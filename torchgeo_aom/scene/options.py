@@ -9,12 +9,11 @@ import torch
 from lightning.pytorch import Trainer
 
 from torchgeo_aom.errors import ConfigError
+from torchgeo_aom.models.precision import check_precision
 
 from .loop import check_trainer
 
-__all__ = ('PRECISIONS', 'RunOptions')
-
-PRECISIONS = {'float32': None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+__all__ = ('RunOptions',)
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,7 @@ class RunOptions:
                 raise ConfigError(f'{key} must be at least {least}, got {value}')
         if self.chip is not None and self.chip < 1:
             raise ConfigError(f'chip must be at least 1 px, got {self.chip}')
-        if self.precision not in PRECISIONS:
-            raise ConfigError(
-                f'precision must be one of {", ".join(PRECISIONS)}, got {self.precision!r}'
-            )
+        check_precision(self.precision)
         if self.nodata not in ('all', 'any'):
             raise ConfigError(f"nodata must be 'all' or 'any', got {self.nodata!r}")
         if self.trainer is not None:

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from torchgeo_aom.models.precision import mixed_precision
+
 from .grid import Job, Plan
 from .loop import predict_batches
-from .options import PRECISIONS, RunOptions
+from .options import RunOptions
 from .outputs import Store
 from .reader import SceneReader
 from .sinks import Sink
@@ -262,10 +264,9 @@ class _Batches:
             yield (x, None, None) if x.image is None else (x, next(values), next(vectors))
 
     def _forward(self, images: Floats) -> tuple[Floats, Sequence[Any]]:
-        half = PRECISIONS[self.options.precision]
         with torch.inference_mode():
             x = self.normalize(torch.from_numpy(images).to(self.device))
-            with torch.autocast(self.device.type, half, enabled=half is not None):
+            with mixed_precision(self.device, self.options.precision):
                 output = self.model(x)
             values = output.values.float().cpu().numpy()
             if output.vectors is None:

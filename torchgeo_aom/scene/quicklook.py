@@ -15,12 +15,13 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from torchgeo_aom.bands import Band
+from torchgeo_aom.data.folder import FAILURES
 from torchgeo_aom.errors import DataError
 from torchgeo_aom.files import replacing
 
 from .layers import Scene
 from .outputs import writing
-from .raster import FAILURES, gdal
+from .raster import gdal
 from .reader import SceneReader
 
 __all__ = ('plot_quicklook', 'save_quicklook')

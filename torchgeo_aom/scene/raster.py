@@ -14,16 +14,14 @@ import numpy as np
 import rasterio
 from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
 
-from torchgeo_aom.data.folder import _FAILURES, _GDAL
+from torchgeo_aom.data.folder import FAILURES, GDAL_OPTIONS
 from torchgeo_aom.errors import ConfigError, DataError
 
-__all__ = ('FAILURES', 'Rules', 'check_local', 'gdal', 'open_raster', 'opened')
+__all__ = ('Rules', 'check_local', 'gdal', 'open_raster', 'opened')
 
-#: what reading and writing rasters may raise
-FAILURES = _FAILURES
 # Blocks that GDAL keeps in memory, for all open files together; no file may be fetched from a net.
 _OPTIONS = {
-    **_GDAL,
+    **GDAL_OPTIONS,
     'GDAL_CACHEMAX': 128,
     'GDAL_NUM_THREADS': '1',
     'CPL_VSIL_CURL_ALLOWED_EXTENSIONS': '.none',

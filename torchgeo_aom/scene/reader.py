@@ -15,11 +15,11 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from torchgeo_aom.data.folder import _stored_mask
+from torchgeo_aom.data.folder import FAILURES, stored_mask
 from torchgeo_aom.errors import DataError
 
 from .layers import Layer, Scene
-from .raster import FAILURES, gdal, open_raster
+from .raster import gdal, open_raster
 
 __all__ = ('SceneReader',)
 
@@ -197,7 +197,7 @@ class SceneReader:
                 return values, masks != 0
             if path in self.scene.resampled:
                 return values, file.read_masks(channels, window=window) != 0
-            return values, _stored_mask(file, channels, window, values)
+            return values, stored_mask(file, channels, window, values)
         except FAILURES as error:
             raise DataError(
                 f'{path}: rows {window.row_off} to {window.row_off + window.height}, columns '

@@ -10,6 +10,7 @@ from pathlib import Path
 import rasterio
 
 from torchgeo_aom import __version__
+from torchgeo_aom.data.folder import FAILURES
 from torchgeo_aom.errors import ConfigError
 from torchgeo_aom.transforms import Normalize
 
@@ -19,7 +20,7 @@ from .loop import first_of_all
 from .options import RunOptions
 from .outputs import Store, check_output, glob_escape
 from .pipeline import Counts, compute, own_units, speed
-from .raster import FAILURES, gdal
+from .raster import gdal
 from .reader import SceneReader
 from .runner import Runner
 from .sinks import Sink

@@ -17,11 +17,10 @@ from ..data.loader import PretrainDataModule
 from ..errors import AOMError, ConfigError, suggest
 from ..models.registry import register
 from ..tasks.divisions import fold_divisions
-from ..tasks.landcover import Progress as TrainingProgress
-from ..tasks.landcover import quiet_lightning
 from ..tasks.pretrain import PretrainTask
 from ..tasks.probe import extract_features, run_probe
 from ..tasks.probe_data import ProbeData, open_data
+from ..tasks.short_training import TrainingProgress, quiet_lightning
 from .store import RowStore
 
 __all__ = ('OBJECTIVES', 'RUNS', 'ObjectiveResult', 'ObjectiveStudy', 'run_objectives')

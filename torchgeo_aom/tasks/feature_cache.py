@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +27,6 @@ __all__ = (
     'load_arrays',
     'module_digest',
     'store_arrays',
-    'user_cache',
 )
 
 PLAIN = (int, float, str, bool, bytes, type(None))
@@ -127,12 +125,6 @@ def _pieces(value: Any, depth: int) -> Iterator[bytes]:
     elif depth < 8 and isinstance(value, Dataset):
         yield type(value).__qualname__.encode()
         yield from _pieces(vars(value), depth + 1)
-
-
-def user_cache() -> Path:
-    """Folder of features in the user's cache."""
-    home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(home) / 'torchgeo_aom' / 'features'
 
 
 def load_arrays(path: Path) -> Arrays | None:

@@ -21,7 +21,9 @@ from tqdm import tqdm
 from .. import __version__
 from ..bands import BandSpec, resolve_bands
 from ..errors import ConfigError, InputError, SizeError
+from ..files import cache_folder
 from ..models.aom import AOM
+from ..models.precision import check_precision, mixed_precision
 from .feature_cache import (
     Arrays,
     content,
@@ -29,9 +31,8 @@ from .feature_cache import (
     load_arrays,
     module_digest,
     store_arrays,
-    user_cache,
 )
-from .readout import check_precision, check_readout, read_out
+from .readout import READOUT_PRECISIONS, check_readout, read_out
 
 __all__ = ('Features', 'Reading', 'extract', 'extract_features', 'prefetched')
 
@@ -166,7 +167,7 @@ def extract_features(
         SizeError: if images differ in size, and none is given.
     """
     check_readout(readout)
-    check_precision(precision)
+    check_precision(precision, READOUT_PRECISIONS)
     facts = [f'{patch_size}'.encode(), module_digest(model)]
     if readout != 'mean':
         facts.append(readout.encode())
@@ -180,7 +181,7 @@ def extract_features(
     reading = Reading(normalize, size, batch_size, num_workers, device, cache, cache_dir, progress)
 
     def encode(image: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bfloat16'):
+        with mixed_precision(device, precision):
             return read_out(model, image, bands, patch_size, readout)
 
     mode = {module: module.training for module in model.modules()}
@@ -244,7 +245,7 @@ def extract(
         rows, kept = _first_pass(loader, bar)
         key = _key(own, _row_digest(rows))
         batches = loader if kept is None else kept
-    folder = Path(reading.cache_dir or user_cache())
+    folder = Path(reading.cache_dir or cache_folder('features'))
     if reading.cache and (found := load_arrays(folder / f'{key}.npz')) is not None:
         return Features(found.values, found.labels, str(key), True, found.images)
 

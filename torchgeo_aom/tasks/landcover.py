@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import sys
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric.utilities.warnings import PossibleUserWarning
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Trainer, seed_everything
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from .. import __version__
 from ..data.crops import RandomCrops
@@ -28,8 +22,9 @@ from ..files import replacing
 from ..models.aom import AOM
 from ..transforms import Normalize, NormalizeSample
 from .dense_scores import fit_pixels, iou_report
-from .probe import content
+from .feature_cache import content
 from .segmentation import SemanticSegmentationTask
+from .short_training import TrainingProgress, quiet_lightning
 
 __all__ = ('HeadSettings', 'load_half', 'pixel_regression', 'predict', 'rate', 'train_head')
 
@@ -57,46 +52,6 @@ def load_half(level: str, spec: str, half: str) -> list[dict[str, Tensor]]:
     normalize = Normalize(places.bands, product=places.product, statistics=statistics)
     places.transforms = NormalizeSample(normalize)
     return [places[k] for k in range(len(places))]
-
-
-class Progress(Callback):
-    """One bar with the loss; a line now and then where there is no terminal."""
-
-    def __init__(self, label: str, total: int, every: int = 20) -> None:
-        """Open the bar."""
-        self.label, self.total, self.every = label, total, every
-        self.bar = tqdm(desc=label, total=total, unit='step', disable=None)
-
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Advance by a step."""
-        loss = f'{outputs["loss"].item():.3f}'
-        self.bar.set_postfix(loss=loss, refresh=False)
-        self.bar.update()
-        done = trainer.global_step
-        if self.bar.disable and done % self.every == 0:
-            print(f'  {self.label}: {done}/{self.total}, loss {loss}', file=sys.stderr)
-
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Leave the bar as it is."""
-        self.bar.close()
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Hold back hints on hardware and workers, which do not matter for a minute of training."""
-    log = logging.getLogger('lightning.pytorch')
-    level = log.level
-    log.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', PossibleUserWarning)
-            # Lightning's own call of a function that torch deprecates.
-            warnings.filterwarnings('ignore', r'.*LeafSpec')
-            yield
-    finally:
-        log.setLevel(level)
 
 
 def train_head(
@@ -145,7 +100,7 @@ def train_head(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            callbacks=[Progress('training the head', settings.steps)],
+            callbacks=[TrainingProgress('training the head', settings.steps)],
             default_root_dir=scratch,
         )
         train, validate = (DataLoader(data, settings.batch_size) for data in (crops, check))

@@ -21,7 +21,7 @@ from ..files import write_whole
 from ..plot import plot_scores
 from . import feature_speed
 from .probe_run import METHODS, ProbeConfig, Row, run
-from .readout import PRECISIONS, READOUTS
+from .readout import READOUT_PRECISIONS, READOUTS
 
 __all__ = ('config_from', 'draw', 'main', 'table')
 
@@ -207,7 +207,11 @@ def _parser() -> argparse.ArgumentParser:
         help='feature of an image: mean of the last tokens (default), or pyramid: mean, deviation '
         'and maximum over places of four blocks',
     )  # fmt: skip
-    add('--precision', choices=PRECISIONS, help='of the products of the model (default: float32)')
+    add(
+        '--precision',
+        choices=READOUT_PRECISIONS,
+        help='of the products of the model (default: float32)',
+    )
     add('--folds', type=int, help='cut everything into folds of whole groups (default: 0, splits)')
     add('--splits', nargs='+', metavar='NAME', help='default: train val test')
     add('--seeds', type=int, help='number of seeds (default: 3)')

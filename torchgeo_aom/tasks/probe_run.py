@@ -16,6 +16,7 @@ from ..layers.tokenizer import checked_patch_size
 from ..models.aom import AOM
 from ..models.patch_rule import PRETRAINED, choose_patch_size, explain_patch_size, is_auto
 from ..models.plan import describe
+from ..models.precision import check_precision
 from ..models.registry import check_name, random_backbone
 from ..models.weights import default_weights, load_backbone, read_source
 from .baselines import rcf_features, statistics_features
@@ -23,7 +24,7 @@ from .divisions import Division, fold_divisions, given_division, repeated_images
 from .features import Features, Reading, extract_features
 from .probe import ProbeResult, run_probe
 from .probe_data import ProbeData, open_data
-from .readout import check_precision, check_readout
+from .readout import READOUT_PRECISIONS, check_readout
 from .rows import STOP
 
 __all__ = ('METHODS', 'ProbeConfig', 'Row', 'run')
@@ -97,7 +98,7 @@ class ProbeConfig:
         """Check what nothing further down checks."""
         check_name(self.model)
         check_readout(self.readout)
-        check_precision(self.precision)
+        check_precision(self.precision, READOUT_PRECISIONS)
         for method in self.methods:
             if method not in METHODS:
                 raise ConfigError(

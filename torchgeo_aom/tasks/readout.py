@@ -11,10 +11,11 @@ from ..bands import BandSpec
 from ..errors import ConfigError, suggest
 from ..models.aom import AOM, pyramid_blocks
 
-__all__ = ('PRECISIONS', 'READOUTS', 'check_precision', 'check_readout', 'read_out')
+__all__ = ('READOUTS', 'READOUT_PRECISIONS', 'check_readout', 'read_out')
 
 READOUTS = ('mean', 'pyramid')
-PRECISIONS = ('float32', 'bfloat16')
+# Features in float16 were never compared with those in float32.
+READOUT_PRECISIONS = ('float32', 'bfloat16')
 
 
 def check_readout(readout: str) -> None:
@@ -22,15 +23,6 @@ def check_readout(readout: str) -> None:
     if readout not in READOUTS:
         raise ConfigError(
             f'readout is one of {", ".join(READOUTS)}, got {readout!r}{suggest(readout, READOUTS)}'
-        )
-
-
-def check_precision(precision: str) -> None:
-    """Raise :class:`ConfigError` if there is no such precision."""
-    if precision not in PRECISIONS:
-        raise ConfigError(
-            f'precision is one of {", ".join(PRECISIONS)}, got {precision!r}'
-            f'{suggest(precision, PRECISIONS)}'
         )
 
 

@@ -25,9 +25,9 @@ from ..files import replacing
 from ..models.weights import as_source, read_source
 from .dense_scores import fit_pixels, iou_report, random_features
 from .feature_cache import content, dataset_digest
-from .landcover import Progress, quiet_lightning
 from .rows import FAILED, STOP, RowFile
 from .segmentation import SemanticSegmentationTask, Variant
+from .short_training import TrainingProgress, quiet_lightning
 
 __all__ = ('METHODS', 'NAMES', 'Protocol', 'maps_file', 'run_segmentation', 'samples')
 
@@ -88,7 +88,7 @@ class Protocol:
         )
         module.setup('fit')
         module.setup('test')
-        if module._built().target != 'mask':
+        if module.target != 'mask':
             raise ConfigError(f'{self.dataset} has no masks; use `torchgeo-aom probe` for it.')
         return module
 
@@ -145,7 +145,7 @@ def _upernet(protocol: Protocol, module: BandDataModule, seed: int, label: str) 
             enable_model_summary=False,
             limit_val_batches=0,
             num_sanity_val_steps=0,
-            callbacks=[Progress(label, steps)],
+            callbacks=[TrainingProgress(label, steps)],
             default_root_dir=scratch,
         )
         trainer.fit(task, datamodule=module)
