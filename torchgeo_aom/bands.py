@@ -19,7 +19,7 @@ from torchgeo_aom.catalogue import (
     load_sensors,
     product_statistics,
 )
-from torchgeo_aom.errors import BandError, suggest
+from torchgeo_aom.errors import BandError, listing, suggest
 from torchgeo_aom.sensors import (
     MAX_INDEX,
     Band,
@@ -104,7 +104,8 @@ def resolve_bands(
     if channels is not None and len(bands) != channels:
         raise BandError(
             f'{len(bands)} bands were named but the image has {channels} channels: '
-            f'{_listing(bands)}. Name exactly one band for each channel, in their order'
+            f'{listing([band.label for band in bands])}. Name exactly one band for each channel, '
+            'in their order'
         )
     return bands
 
@@ -276,12 +277,6 @@ def _refuse_duplicates(bands: tuple[Band, ...]) -> None:
             f'band {band.label!r} (channel {k}) is the same as {other.label!r} (channel {first}), '
             f'channel index {band.index:g}. Name each band once, or pass allow_duplicates=True'
         )
-
-
-def _listing(bands: Sequence[Band], limit: int = 20) -> str:
-    labels = [band.label for band in bands]
-    more = f', ... ({len(labels) - limit} more)' if len(labels) > limit else ''
-    return ', '.join(labels[:limit]) + more
 
 
 def preset_tags() -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = (
     'AOMError',
@@ -20,9 +20,12 @@ __all__ = (
     'SizeError',
     'UnitError',
     'UnitWarning',
+    'listing',
     'suggest',
     'warn',
 )
+
+LISTED = 20  # names in a message
 
 
 class AOMError(Exception):
@@ -124,6 +127,21 @@ def suggest(name: object, allowed: Iterable[str]) -> str:
     by_lower = {option.lower(): option for option in allowed}
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
     return f'; did you mean {by_lower[close[0]]!r}' if close else ''
+
+
+def listing(labels: Sequence[str]) -> str:
+    """Write names in a row, for an error message: the first 20, and how many more there are.
+
+    Args:
+        labels: the names.
+
+    Returns:
+        The text.
+
+    .. versionadded:: 0.1
+    """
+    more = f', ... ({len(labels) - LISTED} more)' if len(labels) > LISTED else ''
+    return ', '.join(labels[:LISTED]) + more
 
 
 def warn(message: str, category: type[Warning]) -> None:

@@ -171,11 +171,6 @@ class Sensor:
         """Names of all bands."""
         return tuple(band.name for band in self.bands)
 
-    @property
-    def statistics_source(self) -> str | None:
-        """Where ``Band.mean`` and ``Band.std`` of this sensor come from."""
-        return next((s.source for s in self.statistics.values()), None)
-
     def find(self, name: str) -> Band | None:
         """Look a band up by name, alias or STAC common name.
 

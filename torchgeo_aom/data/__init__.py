@@ -1,1 +1,1 @@
-"""Data sets and transforms."""
+"""Images without labels, from files to batches for pretraining, and samples in the package."""

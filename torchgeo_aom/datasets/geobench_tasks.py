@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..bands import Band, Product, resolve_bands
+from ..data.samples import EuroSAT200
 from ..errors import ConfigError, suggest
 from ..models.patch_rule import choose_patch_size
 from .base import Target
@@ -81,10 +82,6 @@ DISPLAY = Product(
 
 KILN = ('not brick kiln', 'brick kiln')
 SOLAR = ('no solar pv', 'solar pv')
-EUROSAT_CLASSES = tuple(
-    'AnnualCrop Forest HerbaceousVegetation Highway Industrial Pasture PermanentCrop Residential '
-    'River SeaLake'.split()
-)
 CASHEW = (
     'no data',
     'well-managed plantation',
@@ -223,7 +220,7 @@ _CLOUDS = ('Cloud Probability',)
 _ALL = (
     Task(
         # L1C, reflectance x 10000: means are those that TorchGeo publishes for EuroSAT.
-        'm-eurosat', 'class', 'sentinel2', EUROSAT, 'sentinel2:eurosat', EUROSAT_CLASSES,
+        'm-eurosat', 'class', 'sentinel2', EUROSAT, 'sentinel2:eurosat', EuroSAT200.classes,
         size=64, gsd_m=10,
     ),
     Task(

@@ -13,11 +13,9 @@ from matplotlib.patches import Patch
 
 from ..bands import Band
 from ..data.samples import composite
-from ..plot import PALETTE
+from ..plot import IGNORED, PALETTE
 
 __all__ = ('class_colors', 'sample_figure')
-
-IGNORED = '#7F7F7F'
 
 
 def class_colors(count: int, given: Sequence[str] = ()) -> list[str]:

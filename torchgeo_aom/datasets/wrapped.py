@@ -22,7 +22,7 @@ from .splits import hash_split
 __all__ = ('BigEarthNet', 'EuroSAT', 'UCMerced')
 
 T = TypeVar('T')
-S2_L2A = [f'sentinel2:{b}' for b in 'B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12'.split()]
+S2_L2A = resolve_bands('sentinel2:l2a')
 
 
 def _opened(make: Callable[[], T], where: str) -> T:
@@ -265,8 +265,7 @@ class BigEarthNet(BandDataset):
             ConfigError: if there is no such split, version or number of classes.
             DataError: if files are missing.
         """
-        stored = resolve_bands(S2_L2A)
-        super().__init__(stored, bands, get_product('sentinel2:l2a'), transforms)
+        super().__init__(S2_L2A, bands, get_product('sentinel2:l2a'), transforms)
         self.split = checked_split(split, self.splits)
         if (version, num_classes) not in ((1, 19), (1, 43), (2, 19)):
             raise ConfigError(

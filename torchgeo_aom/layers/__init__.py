@@ -1,1 +1,1 @@
-"""Pure building blocks: PI-resize, encodings, tokenizer, pyramid."""
+"""Building blocks of the model, which need torch and timm only."""

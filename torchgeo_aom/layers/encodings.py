@@ -8,8 +8,11 @@ from torch.nn import functional as F
 
 __all__ = ('grid_encoding', 'interpolate_grid', 'sinusoid')
 
+# Ratio of the longest to the shortest wavelength of the sinusoids, as in transformers.
+BASE = 10000.0
 
-def sinusoid(position: Tensor, dim: int, base: float = 10000.0) -> Tensor:
+
+def sinusoid(position: Tensor, dim: int) -> Tensor:
     """1-D sine-cosine encoding of real positions.
 
     Channel indices may be fractional: the encoding is continuous, so a band between two
@@ -18,13 +21,12 @@ def sinusoid(position: Tensor, dim: int, base: float = 10000.0) -> Tensor:
     Args:
         position: positions of any shape (...), float32 or better.
         dim: encoding width D, even.
-        base: ratio of the longest to the shortest wavelength of the sinusoids.
 
     Returns:
         Encoding of shape (..., D): first half sines, second half cosines.
     """
     steps = torch.arange(dim // 2, device=position.device, dtype=position.dtype)
-    angles = position[..., None] * base ** (-steps / (dim // 2))  # (..., D/2)
+    angles = position[..., None] * BASE ** (-steps / (dim // 2))  # (..., D/2)
     return torch.cat((angles.sin(), angles.cos()), dim=-1)
 
 

@@ -38,7 +38,6 @@ def position_map(
     function: Callable[[Tensor], Output],
     plan: Plan,
     options: RunOptions,
-    samples: int = SAMPLES,
 ) -> Tensor | None:
     """Mean value at each position of a window, less the mean over positions.
 
@@ -48,14 +47,12 @@ def position_map(
         function: normalized images to values.
         plan: the windows.
         options: batch size and device.
-        samples: windows to look at, spread evenly over the scene.
 
     Returns:
         The map (K, h, w); None where too few windows have data.
     """
-    side = round(
-        min(samples, max(LEAST, plan.windows)) ** 0.5
-    )  # more would cost more than it gives
+    # More windows, spread evenly over the scene, would cost more than they give.
+    side = round(min(SAMPLES, max(LEAST, plan.windows)) ** 0.5)
     starts = [
         np.unique(np.linspace(0, axis.length - axis.chip, side).round().astype(int)) * plan.cell
         for axis in (plan.rows, plan.columns)

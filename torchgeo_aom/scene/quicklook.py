@@ -30,16 +30,15 @@ _GRAY = '#9a9a9a'
 _RGB = (3.0, 2.0, 1.0)
 
 
-def composite(reader: SceneReader, side: int = 1024) -> tuple[NDArray[Any], str]:
-    """A picture of a scene (H, W, 4), see-through where there is no data, and what it shows."""
-    bands = reader.scene.bands
+def _composite(scene: Scene, side: int) -> tuple[NDArray[Any], str]:
+    """Picture of a scene (H, W, 4), see-through where there is no data, and what it shows."""
+    bands = scene.bands
     chosen = _shown(bands)
-    scene = reader.scene.select([bands[k] for k in chosen])
-    small = SceneReader(scene)
+    reader = SceneReader(scene.select([bands[k] for k in chosen]))
     try:
-        values = small.overview(side)
+        values = reader.overview(side)
     finally:
-        small.close()
+        reader.close()
     valid = np.isfinite(values).all(0)
     picture = np.zeros((*values.shape[1:], 4))
     for channel, plane in enumerate(values[[k % len(values) for k in range(3)]]):
@@ -75,11 +74,7 @@ def plot_quicklook(scene: Scene, path: str | Path, side: int = 1024) -> Figure:
     Raises:
         DataError: if a file cannot be read.
     """
-    reader = SceneReader(scene)
-    try:
-        picture, shown = composite(reader, side)
-    finally:
-        reader.close()
+    picture, shown = _composite(scene, side)
     try:
         with gdal(), rasterio.open(path, driver='GTiff') as file:
             factor = max(1.0, file.height / side, file.width / side)

@@ -21,7 +21,6 @@ from .place import Grid
 __all__ = ('ClassSink', 'EmbeddingSink', 'Sink', 'ValueSink', 'class_colors')
 
 Floats = NDArray[np.float32]
-Unit = tuple[int, int]
 
 
 def class_colors(count: int) -> dict[int, tuple[int, int, int]]:

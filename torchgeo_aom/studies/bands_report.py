@@ -11,7 +11,7 @@ import numpy as np
 from ..bands import Band
 from ..plot import plot_scores
 from ..tasks.scikit_learn import scikit_learn
-from .bands import Outcome
+from .bands import EXACT, Outcome
 from .cells import Cell
 from .importance import Shares, leave_one_out, smallest_enough
 from .plots import plot_greedy, plot_missing, plot_shares, plot_sizes
@@ -309,7 +309,7 @@ def _importance(report: Report, outcome: Outcome) -> None:
     report.figure('bands_one_out', figure, 'What is lost without each band.')
     shapley = {m: s['Shapley'] for m, s in outcome.shares.items() if 'Shapley' in s}
     if shapley:
-        exact = count <= 7
+        exact = count <= EXACT
         how = (
             f'from all {2**count - 1} sets of bands; ± is the standard deviation over seeds'
             if exact

@@ -18,7 +18,7 @@ from ..models.aom import AOM, SIZES
 from ..models.patch_rule import PRETRAINED, choose_patch_size, is_auto
 from ..models.registry import random_backbone
 from ..models.weights import default_weights, load_backbone, read_source
-from ..tasks.baselines import band_statistics
+from ..tasks.baselines import KERNEL_SIZE, band_statistics, convolve
 from ..tasks.feature_cache import module_digest
 from .peers import PEERS, Batch, build_peer
 
@@ -36,7 +36,6 @@ __all__ = (
 RANDOM = 'random'
 FLOOR = ('statistics', 'rcf')
 RCF_FEATURES = 512
-RCF_VALUES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -171,11 +170,9 @@ def _statistics(batch: Batch) -> Tensor:
 
 def _rcf(seed: int, device: str) -> Encoder:
     def function(batch: Batch) -> Tensor:
-        channels, height, width = batch.images.shape[1:]
         # TorchGeo takes the seed 0 for none at all.
-        model = RCF(channels, RCF_FEATURES, 3, seed=seed + 1).to(device)
-        few = max(RCF_VALUES // (RCF_FEATURES * height * width), 1)
-        return torch.cat([model(part) for part in batch.images.split(few)])
+        model = RCF(batch.images.shape[1], RCF_FEATURES, KERNEL_SIZE, seed=seed + 1).to(device)
+        return convolve(model, batch.images, RCF_FEATURES)
 
     facts = f'rcf {RCF_FEATURES} {seed}'.encode()
     return Encoder('rcf', 'none', 'kernels over all of them', True, False, facts, function)

@@ -80,24 +80,21 @@ class StudyData:
         return mean, std.masked_fill(std == 0, 1.0)
 
 
-def hold(data: ProbeData, budget: int = BUDGET, progress: bool | None = None) -> StudyData:
+def hold(data: ProbeData) -> StudyData:
     """Read all samples once.
 
     Args:
         data: the samples.
-        budget: bytes of images that are held; more are read again whenever they are needed.
-        progress: whether to show a progress bar; None for only on a terminal.
 
     Returns:
         The data.
     """
     count = len(data.dataset)  # type: ignore[arg-type]
     height, width = data.size
-    fits = count * len(data.bands) * height * width * 4 <= budget
+    fits = count * len(data.bands) * height * width * 4 <= BUDGET
     images, labels = [], []
     digest = hashlib.sha256()
-    hidden = None if progress is None else not progress
-    for k in tqdm(range(count), desc='reading', unit='image', disable=hidden):
+    for k in tqdm(range(count), desc='reading', unit='image', disable=None):
         sample = data.dataset[k]
         labels.append(torch.as_tensor(sample['label']))
         if fits:

@@ -105,7 +105,7 @@ def backward(value: Value, count: int) -> list[tuple[int, float]]:
     return steps
 
 
-def sampled_shapley(value: Value, count: int, empty: float, orders: int, seed: int = 0) -> Shares:
+def sampled_shapley(value: Value, count: int, empty: float, orders: int) -> Shares:
     """Shapley values from random orders of the bands, every second one the reverse of the last.
 
     Args:
@@ -113,12 +113,11 @@ def sampled_shapley(value: Value, count: int, empty: float, orders: int, seed: i
         count: number of bands C.
         empty: score without any band.
         orders: number of orders.
-        seed: another seed draws others.
 
     Returns:
         Mean, and standard error over independent draws (pairs of an order and its reverse).
     """
-    random = generator(seed, 'shapley', count)
+    random = generator(0, 'shapley', count)
     gains = np.zeros((orders, count))
     order = np.arange(count)
     for row in range(orders):

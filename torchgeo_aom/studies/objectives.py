@@ -56,6 +56,7 @@ class ObjectiveStudy:
         seeds: number of seeds.
         folds: folds of whole groups of each test.
         every: take only every n-th sample of each test.
+        options: further options of ``PretrainTask``.
     """
 
     sources: str

@@ -128,13 +128,12 @@ def sample_subsets(count: int, size: int, limit: int, seed: int = 0) -> list[tup
     return sorted(found)
 
 
-def study_subsets(bands: Sequence[Band], limit: int, seed: int = 0) -> list[Subset]:
+def study_subsets(bands: Sequence[Band], limit: int) -> list[Subset]:
     """All sets of a band ablation: all bands, known ones, all but one, and some of each size.
 
     Args:
         bands: bands of the channels.
         limit: sets of each size at most; every set of a size where there are not more.
-        seed: another seed draws others.
 
     Returns:
         The sets; one that belongs to several kinds occurs once for each.
@@ -150,7 +149,7 @@ def study_subsets(bands: Sequence[Band], limit: int, seed: int = 0) -> list[Subs
     every = tuple(range(len(bands)))
     found = [Subset('all', 'all', every), *presets(bands), *one_out(bands)]
     for size in range(1, len(bands)):
-        for columns in sample_subsets(len(bands), size, limit, seed):
+        for columns in sample_subsets(len(bands), size, limit):
             name = '+'.join(bands[k].name for k in columns)
             found.append(Subset(name, 'random', columns))
     return found

@@ -17,10 +17,11 @@ from ..errors import ConfigError, InputError
 from .feature_cache import module_digest
 from .features import Features, Reading, extract
 
-__all__ = ('band_statistics', 'rcf_features', 'statistics_features')
+__all__ = ('band_statistics', 'convolve', 'rcf_features', 'statistics_features')
 
 PERCENTILES = (5, 25, 50, 75, 95)
 RCF_VALUES = 1 << 26
+KERNEL_SIZE = 3  # px
 MODES = ('gaussian', 'empirical')
 
 
@@ -80,12 +81,28 @@ class _Prepared(NonGeoDataset):
         return {'image': self.reading.prepare(image[None])[0].cpu()}
 
 
+def convolve(model: RCF, images: Tensor, features: int) -> Tensor:
+    """Take random convolutional features of a batch.
+
+    All features of every pixel are in memory at once, so a few images at a time.
+
+    Args:
+        model: the kernels.
+        images: normalized images of shape (B, C, H, W).
+        features: number of features.
+
+    Returns:
+        Features of shape (B, features).
+    """
+    few = max(RCF_VALUES // (features * images.shape[-2] * images.shape[-1]), 1)
+    return torch.cat([model(part) for part in images.split(few)])
+
+
 def rcf_features(
     dataset: Dataset[dict[str, Any]],
     reading: Reading,
     *,
     features: int = 512,
-    kernel_size: int = 3,
     seed: int = 0,
     mode: str = 'gaussian',
     train: ArrayLike | None = None,
@@ -97,7 +114,6 @@ def rcf_features(
         dataset: samples with an ``image`` and a ``label``.
         reading: how to load, normalize and keep.
         features: number of features, even.
-        kernel_size: side of the kernels in px.
         seed: another seed draws other kernels.
         mode: ``'gaussian'`` for random kernels, ``'empirical'`` for whitened patches of images.
         train: samples that patches are drawn from: those to train on, never others.
@@ -113,27 +129,24 @@ def rcf_features(
         raise ConfigError(f'mode must be {" or ".join(map(repr, MODES))}, got {mode!r}')
     if mode == 'empirical' and train is None:
         raise ConfigError('patches come from the samples to train on: give train=')
-    if features < 2 or features % 2 or kernel_size < 1 or seed < 0:
+    if features < 2 or features % 2 or seed < 0:
         raise ConfigError(
-            f'RCF needs an even number of features, a kernel of at least 1 px and a seed from 0, '
-            f'got {features}, {kernel_size} and {seed}'
+            f'RCF needs an even number of features and a seed from 0, got {features} and {seed}'
         )
     source = None if train is None else _Prepared(dataset, np.asarray(train).tolist(), reading)
     first = reading.prepare(dataset[0]['image'][None])
-    if min(first.shape[-2:]) <= kernel_size:
+    if min(first.shape[-2:]) <= KERNEL_SIZE:
         raise ConfigError(
-            f'a kernel of {kernel_size} px does not fit into images of '
+            f'a kernel of {KERNEL_SIZE} px does not fit into images of '
             f'{first.shape[-2]} x {first.shape[-1]} px'
         )
     # TorchGeo takes the seed 0 for none at all.
     model = RCF(
-        first.shape[1], features, kernel_size, seed=seed + 1, mode=mode,
+        first.shape[1], features, KERNEL_SIZE, seed=seed + 1, mode=mode,
         dataset=source if mode == 'empirical' else None,
     )  # fmt: skip
     model = model.to(reading.device)
-    # All features of every pixel are in memory at once, so a few images at a time.
-    few = max(RCF_VALUES // (features * first.shape[-2] * first.shape[-1]), 1)
     return extract(
-        lambda image: torch.cat([model(part) for part in image.split(few)]),
+        lambda image: convolve(model, image, features),
         [b'rcf', module_digest(model)], dataset, reading, label,
     )  # fmt: skip

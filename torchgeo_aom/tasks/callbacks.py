@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ..bands import Band, get_sensor
-from ..errors import BandError, BandWarning
+from ..errors import BandError, BandWarning, listing
 from ..layers.tokenizer import band_codes
 from ..models.aom import AOM
 from .dataset_bands import dataset_bands, stated_bands
@@ -33,11 +33,6 @@ def _labels(bands: tuple[Band, ...] | None, count: int) -> list[str]:
     if bands is None:
         return [f'position {k}' for k in range(count)]
     return [band.label for band in bands]
-
-
-def _listing(labels: list[str], limit: int = 20) -> str:
-    more = f', ... ({len(labels) - limit} more)' if len(labels) > limit else ''
-    return ', '.join(labels[:limit]) + more
 
 
 def compare_bands(backbone: AOM, bands: tuple[Band, ...], source: str) -> None:
@@ -74,8 +69,8 @@ def compare_bands(backbone: AOM, bands: tuple[Band, ...], source: str) -> None:
         what = f'{order}first at channel {unequal[0]}: {ours[unequal[0]]} against '
         what += theirs[unequal[0]]
     raise BandError(
-        f'The model and {source} have different bands ({what}). Model: {_listing(ours)}. Data: '
-        f'{_listing(theirs)}. Give the task the bands of the data in their order, or the data the '
+        f'The model and {source} have different bands ({what}). Model: {listing(ours)}. Data: '
+        f'{listing(theirs)}. Give the task the bands of the data in their order, or the data the '
         'bands of the task.'
     )
 

@@ -16,6 +16,8 @@ from .probe import fit_linear
 
 __all__ = ('fit_pixels', 'iou_report', 'random_features')
 
+SIDE = 5  # of random kernels, in px
+
 
 def iou_report(
     masks: Sequence[ArrayLike],
@@ -96,9 +98,7 @@ def fit_pixels(
     return lambda image: classify(image.flatten(1).T.numpy()).reshape(image.shape[1:])
 
 
-def random_features(
-    images: Sequence[Tensor], count: int, seed: int, side: int = 5
-) -> Callable[[Tensor], Tensor]:
+def random_features(images: Sequence[Tensor], count: int, seed: int) -> Callable[[Tensor], Tensor]:
     """Make a map of random convolutional features (RCF) of an image, beside its bands.
 
     The kernels are patches of training images, made mean 0 and norm 1; each gives two features, the
@@ -108,7 +108,6 @@ def random_features(
         images: normalized training images of shape (C, H, W).
         count: number of kernels.
         seed: chooses the patches.
-        side: height and width of the kernels in px.
 
     Returns:
         Function from an image (C, H, W) to features (C + 2 * count, H, W).
@@ -117,18 +116,18 @@ def random_features(
     kernels = []
     for _ in range(count):
         image = images[int(random.integers(len(images)))]
-        row, column = (int(random.integers(size - side + 1)) for size in image.shape[1:])
-        kernels.append(image[:, row : row + side, column : column + side])
+        row, column = (int(random.integers(size - SIDE + 1)) for size in image.shape[1:])
+        kernels.append(image[:, row : row + SIDE, column : column + SIDE])
     bank = torch.stack(kernels)
     bank = bank - bank.mean((1, 2, 3), keepdim=True)
     bank = bank / bank.flatten(1).norm(dim=1).clamp(min=1e-6)[:, None, None, None]
 
     def features(image: Tensor) -> Tensor:
-        padding = side // 2
+        padding = SIDE // 2
         padded = F.pad(image[None], (padding,) * 4, mode='reflect')
         response = F.conv2d(padded, bank)
         parts = torch.cat([response.relu(), (-response).relu()], 1)
-        smooth = F.avg_pool2d(parts, side, 1, padding, count_include_pad=False)
+        smooth = F.avg_pool2d(parts, SIDE, 1, padding, count_include_pad=False)
         return torch.cat([image, smooth[0]])
 
     return features

@@ -136,14 +136,14 @@ class GroupNormUPerNet(nn.Module):
 class FCNHead(nn.Sequential):
     """Auxiliary head on a single map, as mmseg's: one convolution and a classifier."""
 
-    def __init__(self, channels: int, classes: int, width: int = 256) -> None:
+    def __init__(self, channels: int, classes: int) -> None:
         """Initialize the head.
 
         Args:
             channels: channels of the map.
             classes: number of classes.
-            width: channels of the convolution.
         """
+        width = 256
         super().__init__(
             nn.Conv2d(channels, width, 3, padding=1, bias=False),
             nn.BatchNorm2d(width),
