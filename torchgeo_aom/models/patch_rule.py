@@ -10,7 +10,13 @@ from ..layers.checks import as_pair, ceil_div, checked_patch_size
 from ..layers.pi_resize import kernel_loss, nearest_kernel
 from ..layers.tokenizer import KERNEL_SIZES
 
-__all__ = ('PRETRAINED', 'choose_patch_size', 'explain_patch_size', 'is_auto')
+__all__ = (
+    'PRETRAINED',
+    'choose_patch_size',
+    'explain_patch_size',
+    'is_auto',
+    'read_patch_size',
+)
 
 #: patch sizes that pretraining cycles through, in px
 PRETRAINED = (16, 24, 32, 48, 64)
@@ -36,6 +42,25 @@ def is_auto(patch_size: object) -> bool:
             f"patch_size must be a number of px, (height, width) or 'auto', got {patch_size!r}."
         )
     return isinstance(patch_size, str)
+
+
+def read_patch_size(text: str) -> int | str:
+    """Read a patch size of a command line.
+
+    Args:
+        text: a number of px, or ``'auto'``.
+
+    Returns:
+        The number, or ``'auto'``.
+
+    Raises:
+        ConfigError: if it is any other text.
+    """
+    if text == 'auto':
+        return text
+    if not text.isdigit():
+        raise ConfigError(f"a patch size must be a number of px or 'auto', got {text!r}.")
+    return int(text)
 
 
 def choose_patch_size(

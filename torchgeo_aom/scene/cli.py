@@ -115,13 +115,11 @@ def _trainer(options: argparse.Namespace) -> Any:
 
 
 def _embed(options: argparse.Namespace) -> int:
+    from torchgeo_aom.models.patch_rule import read_patch_size
+
     from .embed import embed_scene
 
-    patch = options.patch
-    if patch != 'auto':
-        if not patch.isdigit():
-            raise ConfigError(f"--patch is a number of px or 'auto', got {patch!r}")
-        patch = int(patch)
+    patch = read_patch_size(options.patch)
     scene = _scene(options)
     result = embed_scene(
         scene,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..command import key_values, output_folder
+from ..models.patch_rule import read_patch_size
 from .cli import values_of
 
 __all__ = ('add_common', 'common_values', 'study_parser')
@@ -96,7 +97,6 @@ def common_values(options: argparse.Namespace, kind: type[Any]) -> tuple[dict[st
         given['dataset_args'] = arguments
     if 'preset' in given:
         given['presets'] = key_values(given.pop('preset'), '--preset')
-    patch = given.get('patch_size', '')
-    if patch.isdigit():
-        given['patch_size'] = int(patch)
+    if 'patch_size' in given:
+        given['patch_size'] = read_patch_size(given['patch_size'])
     return values_of(config, given, kind), output_folder(output)

@@ -18,6 +18,7 @@ from .. import __version__
 from ..command import key_values, output_folder, read_options, say
 from ..errors import ConfigError, suggest
 from ..files import write_whole
+from ..models.patch_rule import read_patch_size
 from ..plot import plot_scores
 from . import feature_speed
 from .probe_run import METHODS, ProbeConfig, Row, run
@@ -256,9 +257,8 @@ def _values(options: argparse.Namespace) -> dict[str, Any]:
         pairs = [text.rpartition('=') for text in given['bands']]
         specs = {spec: spec.split(',') if ',' in spec else spec for _, _, spec in pairs}
         given['bands'] = {name or spec: specs[spec] for name, _, spec in pairs}
-    patch = given.get('patch_size', '')
-    if patch.isdigit():
-        given['patch_size'] = int(patch)
+    if 'patch_size' in given:
+        given['patch_size'] = read_patch_size(given['patch_size'])
     merged = {**values, **given}
     return {**merged, 'dataset_args': arguments} if arguments else merged
 

@@ -15,6 +15,7 @@ from ..command import output_folder
 from ..data.samples import composite
 from ..datasets.pictures import class_colors
 from ..errors import ConfigError, suggest
+from ..models.patch_rule import read_patch_size
 from ..plot import plot_maps, plot_scores
 from .heads import HEADS
 from .rows import FAILED
@@ -189,10 +190,7 @@ def main(argv: list[str] | None = None) -> int:
                 f'--methods must be of {", ".join(METHODS)}, got {method!r}'
                 f'{suggest(method, METHODS)}.'
             )
-    try:
-        patch: int | str = 'auto' if options.patch == 'auto' else int(options.patch)
-    except ValueError as error:
-        raise ConfigError(f"--patch must be px or 'auto', got {options.patch!r}.") from error
+    patch = read_patch_size(options.patch)
     folder = output_folder(options.output)
     protocol = Protocol(
         options.dataset, dict(options.data), options.model, options.weights, patch,
