@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torchgeo_aom import __version__
+from torchgeo_aom.files import cache_folder
 
 __all__ = ('Report', 'diagnose')
 
@@ -156,14 +157,12 @@ def _devices(report: Report) -> None:
 def _cache(report: Report) -> None:
     try:
         import torch
-
-        from torchgeo_aom.tasks.feature_cache import user_cache
     except Exception:  # said above
         return
     weights = Path(torch.hub.get_dir()) / 'checkpoints'
     for name, folder in (
-        ('features', user_cache()),
-        ('statistics', user_cache().with_name('statistics')),
+        ('features', cache_folder('features')),
+        ('statistics', cache_folder('statistics')),
         ('downloaded weights', weights),
     ):
         sizes = [path.stat().st_size for path in folder.glob('*') if path.is_file()]
