@@ -14,8 +14,9 @@ import torch
 from common import RGB, image, perturb, tiny
 from torch import nn
 
+from torchgeo_aom.clients import onnx
 from torchgeo_aom.clients.onnx import export_onnx, read_metadata
-from torchgeo_aom.errors import ConfigError
+from torchgeo_aom.errors import AOMWarning, ConfigError
 from torchgeo_aom.layers.checks import ceil_div
 from torchgeo_aom.models.smp_encoder import AOMEncoder
 from torchgeo_aom.tasks.readout import read_out
@@ -88,6 +89,8 @@ def test_any_size(exported: Any) -> None:
 
 def test_smaller_than_a_patch(exported: Any) -> None:
     """The graph was made with several patches along both sides."""
+    if torch.__version__.startswith('2.8'):
+        pytest.skip('PyTorch 2.8 exports a file that is wrong here, and export_onnx warns')
     model, path, _ = exported
     check(model, path, [(2, 7, 40), (1, 5, 4)])
 
@@ -117,6 +120,28 @@ def test_whole_or_absent(exported: Any, tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match='exists'):
         export_onnx(other, path)
+
+
+def test_wrong_for_tiny_images_is_said(
+    exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, path, _ = exported
+
+    class Program:
+        model = SimpleNamespace(metadata_props={})
+
+        def save(self, target: Path) -> None:
+            target.write_bytes(path.read_bytes())
+
+    def compare(model: nn.Module, path: Path, images: torch.Tensor, tolerance: float) -> None:
+        if images.shape[2] < 10:
+            raise ConfigError('computes something else')
+
+    monkeypatch.setattr(torch.onnx, 'export', lambda *args, **kwargs: Program())
+    monkeypatch.setattr(onnx, '_compare', compare)
+    with pytest.warns(AOMWarning, match='smaller than a patch of 10 x 10 px'):
+        export_onnx(model, tmp_path / 'aom.onnx')
+    assert (tmp_path / 'aom.onnx').read_bytes() == path.read_bytes()
 
 
 @pytest.mark.slow
