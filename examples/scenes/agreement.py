@@ -2,9 +2,10 @@
 
     python examples/scenes/agreement.py CKPT --root data/hls_water --every 4
 
-CKPT is a checkpoint of a segmentation of water that was trained on HLS (see docs/scenes.md). Each
-chip of the test sites is run like ``torchgeo-aom scene predict --agree --probabilities``; cells
-are sorted by agreement, and by the probability of the predicted class, which costs nothing.
+CKPT is a checkpoint of a segmentation of water that was trained on HLS, with bands by common name
+(the command is in docs/scenes.md). Each chip of the test sites is run like ``torchgeo-aom scene
+predict --agree --probabilities``; cells are sorted by agreement, and by the probability of the
+predicted class, which costs nothing. Pixels without data do not count.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ def read(path: Path) -> NDArray[np.float32]:
 
 
 def cells(values: NDArray[np.float32]) -> Floats:
-    """Means of cells (H / 32 * W / 32,)."""
+    """Means of cells (H / 32 * W / 32,) over what is not NaN; NaN where all is."""
     height, width = values.shape
     split = values.reshape(height // CELL, CELL, width // CELL, CELL)
-    return split.mean((1, 3)).ravel().astype(np.float64)
+    known = np.isfinite(split).sum((1, 3))
+    with np.errstate(invalid='ignore'):
+        return (np.nansum(split, (1, 3), dtype=np.float64) / known).ravel()
 
 
 def run(scene: Scene, checkpoint: str, truth: NDArray[np.bool_]) -> list[Floats]:
@@ -53,12 +56,17 @@ def run(scene: Scene, checkpoint: str, truth: NDArray[np.bool_]) -> list[Floats]
             options=RunOptions(chip=128, overlap=0, progress=False, readers=0),
         )  # fmt: skip
         water = read(out)[0] == 1
-        wrong = cells((water != truth).astype(np.float32))
-        best = cells(read(chances).max(0))
+        highest = read(chances).max(0)
+        known = np.isfinite(highest)
+        wrong = cells(np.where(known, water != truth, np.nan).astype(np.float32))
+        best = cells(highest)
         same = read(agree)[0].ravel().astype(np.float64)
+    has = np.isfinite(wrong)
+    water, truth = water[known], truth[known]
     both, either = (water & truth).sum(), (water | truth).sum()
     dry, not_both = (~water & ~truth).sum(), (~water | ~truth).sum()
-    return [wrong, same, best, np.array([both, either, dry, not_both], np.float64)]
+    counts = np.array([both, either, dry, not_both, known.sum()], np.float64)
+    return [wrong[has], same[has], best[has], counts]
 
 
 def describe(label: str, trust: Floats, wrong: Floats) -> None:
@@ -89,9 +97,10 @@ def main() -> None:
     wrong, same, best = (np.concatenate([parts[j] for parts in found]) for j in range(3))
     counts = np.sum([parts[3] for parts in found], axis=0)
     iou = (counts[0] / counts[1] + counts[2] / counts[3]) / 2
+    right = (counts[0] + counts[2]) / counts[4]
     print(
         f'{len(found)} chips, {len(wrong)} cells of {CELL} px: mean IoU {iou:.1%}, '
-        f'{1 - wrong.mean():.1%} of the pixels right, {(wrong > WRONG).mean():.1%} of the cells '
+        f'{right:.1%} of the pixels right, {(wrong > WRONG).mean():.1%} of the cells '
         f'with more than a quarter wrong'
     )
     describe('agreement of 16 and 32 px', same, wrong)
