@@ -41,7 +41,7 @@ from torchgeo_aom.tasks.readout import READOUTS
 from torchgeo_aom.tasks.segment import Protocol, run_segmentation
 from torchgeo_aom.transforms import Normalize
 
-PATCH_SIZES = (8, 16, 24, 32, 48, 64)
+PATCH_SIZES = {128: (8, 16, 24, 32, 48, 64), 256: (16, 24, 32, 48, 64)}  # by size of the image
 TILE = 56  # px of the places that L1C and L2A show: 16 tiles each
 SEEDS = 3
 WATER_STEPS = 100  # of 8 images
@@ -112,13 +112,13 @@ def probe_eurosat(weights: str) -> Result:
     return accuracies(config, 128)
 
 
-def patches_ucmerced(root: str, weights: str) -> Result:
-    """UC Merced at 128 px with patches from 8 to 64 px."""
+def patches_ucmerced(root: str, weights: str, size: int) -> Result:
+    """UC Merced, RGB, at a size in px: linear probe at each patch size, accuracy in percent."""
     found = {}
-    for patch in PATCH_SIZES:
+    for patch in PATCH_SIZES[size]:
         config = ProbeConfig(
             'UCMerced', {'root': root, 'split_rule': 'hash'}, {'RGB': None}, weights=[weights],
-            methods=[], probes=['linear'], patch_size=patch, size=128, precision='bfloat16',
+            methods=[], probes=['linear'], patch_size=patch, size=size, precision='bfloat16',
         )  # fmt: skip
         found[str(patch)] = round(100 * run(config, say)[0].mean('accuracy'), 2)
     return found
@@ -249,10 +249,11 @@ def table(results: dict[str, Result]) -> str:
             cells = [f'{row[name][0]:.1f}' for name in ('weights', 'random')]
             count = row['weights'][1]
             lines.append(f'| {TITLES[measure]}, {count} queries | {" | ".join(cells)} | - | - | |')
-    if row := results.get('patches'):
-        listed = ', '.join(f'{patch} px {value:.1f}' for patch, value in row.items())
-        spread = max(row.values()) - min(row.values())
-        lines.append(f'| {TITLES["patches"]} | spread {spread:.1f} | - | - | - | {listed} |')
+    for measure in ('patches', 'patches_256'):
+        if row := results.get(measure):
+            listed = ', '.join(f'{patch} px {value:.1f}' for patch, value in row.items())
+            spread = max(row.values()) - min(row.values())
+            lines.append(f'| {TITLES[measure]} | spread {spread:.1f} | - | - | - | {listed} |')
     return '\n'.join(lines) + '\n'
 
 
@@ -264,6 +265,7 @@ TITLES = {
     'levels': 'L1C tile finds its L2A tile',
     'sensors': 'S30 chip finds an L30 chip of its place',
     'patches': 'UC Merced at 128 px, by patch size',
+    'patches_256': 'UC Merced at 256 px, by patch size',
 }
 
 
@@ -295,7 +297,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         'ucmerced': (lambda: probe_ucmerced(args.ucmerced, weights, args.ucmerced_seeds))
         if args.ucmerced
         else None,
-        'patches': (lambda: patches_ucmerced(args.ucmerced, weights)) if args.ucmerced else None,
+        'patches': (lambda: patches_ucmerced(args.ucmerced, weights, 128))
+        if args.ucmerced
+        else None,
+        'patches_256': (lambda: patches_ucmerced(args.ucmerced, weights, 256))
+        if args.ucmerced
+        else None,
         'water': (lambda: segment_water(args.hls, weights, args.out)) if args.hls else None,
     }
     for name, measure in measures.items():

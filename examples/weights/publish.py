@@ -62,9 +62,10 @@ def metrics(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
             title = f'{measure}: retrieval at 1 in %'
             value = results[measure]['weights'][0]
             found.append({'name': title, 'value': value, 'command': command})
-    for patch, value in results.get('patches', {}).items():
-        title = f'ucmerced at 128 px, patches of {patch} px: linear probe, accuracy in %'
-        found.append({'name': title, 'value': value, 'command': command})
+    for measure, size in (('patches', 128), ('patches_256', 256)):
+        for patch, value in results.get(measure, {}).items():
+            title = f'ucmerced at {size} px, patches of {patch} px: linear probe, accuracy in %'
+            found.append({'name': title, 'value': value, 'command': command})
     return found
 
 
