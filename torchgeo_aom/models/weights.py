@@ -198,7 +198,7 @@ def read_source(source: Source) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if isinstance(source, AOMWeights):
         return source.get_state_dict(), dict(source.meta)
     if isinstance(source, Enum):
-        raise _others(source)
+        raise ConfigError(f'{source!r} are weights of another model; give AOM weights.')
     if isinstance(source, Mapping):
         own = strip_prefix(source, head=True)
         return own, dict(own._metadata[''].get(FACTS, {}))  # type: ignore[attr-defined]
@@ -235,18 +235,14 @@ def as_source(weights: object, model: str) -> AOMWeights | Path | None:
         if path.is_file() or path.suffix in ('.safetensors', *PICKLES):
             return path
         return find_weights(os.fspath(weights))
-    if isinstance(weights, Enum):
-        raise _others(weights)
     cls = enum_of(model).__name__
+    if isinstance(weights, Enum):
+        raise ConfigError(f'{weights!r} are weights of another model; give a member of {cls}.')
     raise ConfigError(
         f'weights={weights!r} ({type(weights).__name__}) are no weights of an AOM: give a member '
         f"of {cls}, its full name such as '{cls}.NAME', True for the default ones, or the path of "
         'a .safetensors file or checkpoint.'
     )
-
-
-def _others(weights: Enum) -> ConfigError:
-    return ConfigError(f'{weights!r} are weights of another model; give AOM weights.')
 
 
 def load_state(model: nn.Module, source: Source, *, head: str = 'keep') -> LoadReport:
