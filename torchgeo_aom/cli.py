@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from torchgeo_aom import __version__
+from torchgeo_aom.command import add_sensors_option
 from torchgeo_aom.errors import AOMError, ConfigError
 from torchgeo_aom.verbs import (
     BANDS_EPILOG,
@@ -223,13 +224,7 @@ def _add_sensor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--sensor', metavar='NAME', help='sensor of the bands that name none, such as sentinel2'
     )
-    parser.add_argument(
-        '--sensors',
-        action='append',
-        default=[],
-        metavar='FILE',
-        help='add the sensors of this TOML file; may be repeated',
-    )
+    add_sensors_option(parser)
     parser.add_argument('--json', action='store_true', help='print JSON')
 
 

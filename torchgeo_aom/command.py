@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +12,20 @@ import yaml  # type: ignore[import-untyped, unused-ignore]
 
 from torchgeo_aom.errors import ConfigError
 
-__all__ = ('key_values', 'output_folder', 'read_options', 'say')
+__all__ = ('add_sensors_option', 'key_values', 'output_folder', 'read_options', 'say')
 
 
 def say(text: str) -> None:
     """Tell the user what is going on: on stderr, apart from results."""
     print(text, file=sys.stderr, flush=True)
+
+
+def add_sensors_option(parser: argparse._ActionsContainer) -> None:
+    """Add ``--sensors`` to a parser or a group of one."""
+    parser.add_argument(
+        '--sensors', action='append', default=[], metavar='FILE',
+        help='add the sensors of this TOML file; may be repeated',
+    )  # fmt: skip
 
 
 def output_folder(path: Path) -> Path:

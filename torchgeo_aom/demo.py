@@ -256,7 +256,7 @@ def main(argv: list[str] | None = None) -> int:
         'torchgeo-aom demo',
         description='Run the main job on the images that ship with the package: linear probes and '
         'a segmentation with several sets of bands, beside baselines.',
-        epilog='example: torchgeo-aom demo --quick --output /tmp/demo',
+        epilog='example: torchgeo-aom demo --quick --output output/quick',
     )
     parser.add_argument(
         '--output',

@@ -19,12 +19,11 @@ terratorch = pytest.importorskip(
     'terratorch', reason="needs TerraTorch: 'make test-terratorch', in an environment of its own"
 )
 
-# Below the line that skips where TerraTorch is missing
-from terratorch.datasets import HLSBands  # noqa: E402
-from terratorch.models import EncoderDecoderFactory  # noqa: E402
-from terratorch.registry import BACKBONE_REGISTRY  # noqa: E402
+from terratorch.datasets import HLSBands  # noqa: E402 -- after the skip
+from terratorch.models import EncoderDecoderFactory  # noqa: E402 -- after the skip
+from terratorch.registry import BACKBONE_REGISTRY  # noqa: E402 -- after the skip
 
-import torchgeo_aom.clients.terratorch as client  # noqa: E402
+import torchgeo_aom.clients.terratorch as client  # noqa: E402 -- after the skip
 
 SIX = ['BLUE', 'GREEN', 'RED', 'NIR_NARROW', 'SWIR_1', 'SWIR_2']
 

@@ -16,6 +16,15 @@ from true_files import chip, write
 
 EXAMPLES = Path(__file__).parents[2] / 'examples'
 
+#: Marks of tests that start runs: warnings of Lightning about runs that are so short.
+QUIET = [
+    pytest.mark.filterwarnings('ignore::DeprecationWarning'),
+    pytest.mark.filterwarnings('ignore:LightningCLI:UserWarning'),
+    pytest.mark.filterwarnings('ignore:.*num_workers'),
+    pytest.mark.filterwarnings('ignore:.*lr_scheduler.step'),
+    pytest.mark.filterwarnings('ignore:.*already exists and is not empty'),
+]
+
 #: Options of ``torchgeo-aom fit`` with which a run is as short as it can be.
 SHORT = (
     '--trainer.accelerator=cpu',

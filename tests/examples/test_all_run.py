@@ -36,8 +36,6 @@ RUN_BY = {
     'weights/train.py': 'examples/test_weights_examples.py::test_training',
 }
 
-pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason='the examples are not here')
-
 
 def examples() -> list[str]:
     """Scripts, configurations and notebooks."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from example_tools import EXAMPLES, SHORT, folder, load, start
+from example_tools import EXAMPLES, QUIET, SHORT, folder, load, start
 from true_files import hls_water
 
 from torchgeo_aom.cli import main
@@ -23,14 +23,7 @@ SMALL = (
     '--model.init_args.decoder_heads=3',
 )
 
-pytestmark = [
-    pytest.mark.skipif(not EXAMPLES.is_dir(), reason='the examples are not here'),
-    pytest.mark.filterwarnings('ignore::DeprecationWarning'),
-    pytest.mark.filterwarnings('ignore:LightningCLI:UserWarning'),
-    pytest.mark.filterwarnings('ignore:.*num_workers'),
-    pytest.mark.filterwarnings('ignore:.*lr_scheduler.step'),
-    pytest.mark.filterwarnings('ignore:.*already exists and is not empty'),
-]
+pytestmark = QUIET
 
 
 def fit(name: str, *options: str) -> None:

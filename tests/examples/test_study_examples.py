@@ -25,8 +25,6 @@ SMALL = (
     '32',
 )
 
-pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason='the examples are not here')
-
 
 @pytest.mark.parametrize(
     'path', sorted((EXAMPLES / 'studies').glob('*.yaml')), ids=lambda p: p.stem

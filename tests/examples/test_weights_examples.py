@@ -15,7 +15,7 @@ import pytest
 import timm
 import torch
 import yaml
-from example_tools import EXAMPLES, SHORT, folder, load, start
+from example_tools import EXAMPLES, QUIET, SHORT, folder, load, start
 from true_files import hls_water, table, ucmerced
 
 import torchgeo_aom
@@ -23,14 +23,7 @@ from torchgeo_aom.tasks.probe_run import ProbeConfig, Row, run
 
 FOLDER = EXAMPLES / 'weights'
 
-pytestmark = [
-    pytest.mark.skipif(not EXAMPLES.is_dir(), reason='the examples are not here'),
-    pytest.mark.filterwarnings('ignore::DeprecationWarning'),
-    pytest.mark.filterwarnings('ignore:LightningCLI:UserWarning'),
-    pytest.mark.filterwarnings('ignore:.*num_workers'),
-    pytest.mark.filterwarnings('ignore:.*lr_scheduler.step'),
-    pytest.mark.filterwarnings('ignore:.*already exists and is not empty'),
-]
+pytestmark = QUIET
 
 
 @pytest.fixture

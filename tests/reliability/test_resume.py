@@ -157,7 +157,7 @@ def main(folder: Path) -> None:
             )  # fmt: skip
             self.order = order
 
-        def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # torch names a private type
             self.order.done = self.order.start
             for batch in super().__iter__():
                 self.order.done += 1

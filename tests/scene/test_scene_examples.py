@@ -21,8 +21,6 @@ from true_files import hls_water
 
 FOLDER = Path(__file__).parents[2] / 'examples' / 'scenes'
 
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason='the examples are not here')
-
 
 def start(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> None:
     monkeypatch.setattr(sys, 'argv', [name, *arguments])

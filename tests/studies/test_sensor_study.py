@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_fractional() -> None:
 
 
 def test_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(CASES, 'hls', case)  # type: ignore[index]
+    monkeypatch.setitem(cast(dict[str, Any], CASES), 'hls', case)
     config = SensorStudy(
         cases=('hls',), models=('statistics', 'aom_vitt'), seeds=2, folds=2, probes=('knn3',),
         cache_dir=str(tmp_path / 'cache'),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from torchgeo_aom.catalogue import load_sensors
+from torchgeo_aom.command import add_sensors_option
 from torchgeo_aom.data.adapter import open_reader
 from torchgeo_aom.data.source import BadFiles, BadSampleError, Pixels, Reader, Source
 from torchgeo_aom.errors import AOMWarning, ConfigError, DataError
@@ -311,13 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         '--bad-limit', type=float, default=0.01, metavar='SHARE',
         help='share of unreadable files allowed, 0 to 1 (default: %(default)s)',
     )  # fmt: skip
-    parser.add_argument(
-        '--sensors',
-        action='append',
-        default=[],
-        metavar='FILE',
-        help='add the sensors of this TOML file; may be repeated',
-    )
+    add_sensors_option(parser)
     parser.add_argument(
         '--cache', metavar='DIR', help="folder that keeps the result (default: in the user's cache)"
     )

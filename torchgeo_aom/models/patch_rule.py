@@ -58,7 +58,7 @@ def read_patch_size(text: str) -> int | str:
     """
     if text == 'auto':
         return text
-    if not text.isdigit():
+    if not text.isdecimal():
         raise ConfigError(f"a patch size must be a number of px or 'auto', got {text!r}.")
     return int(text)
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from torchgeo_aom.command import add_sensors_option
+
 __all__ = ('EPILOG', 'add_verbs')
 
 Run: TypeAlias = Callable[[argparse.Namespace], int]
@@ -72,10 +74,7 @@ def _input_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--sensor', metavar='NAME', help='sensor of the bands that name none, such as landsat8'
     )
-    group.add_argument(
-        '--sensors', action='append', default=[], metavar='FILE',
-        help='add the sensors of this TOML file; may be repeated',
-    )  # fmt: skip
+    add_sensors_option(group)
     group.add_argument(
         '--product', metavar='NAME',
         help='how values are stored: l2a, c2l2, uint8, reflectance ... (default: as products say)',

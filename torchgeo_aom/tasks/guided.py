@@ -152,8 +152,8 @@ class GuidedPretrainTask(PretrainTask):
         """
         if pretraining.get('view_size') is not None:
             raise ConfigError('A teacher sees the image as it comes: leave out view_size.')
+        self._guide_file = guide  # needed before the hyperparameters are there
         # Not a child: the teacher is neither trained nor saved.
-        self._guide_file = guide
         self._teacher = [Teacher(teacher, teacher_file, teacher_size)]
         super().__init__(**pretraining)
         self.save_hyperparameters(
