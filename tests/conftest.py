@@ -28,11 +28,15 @@ settings.load_profile('torchgeo_aom')
 
 
 @pytest.fixture(autouse=True)
-def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Point every cache to an empty folder of this test."""
+def sandbox(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Point every cache to an empty folder of this test, and remove it after the test."""
     home = tmp_path_factory.mktemp('home')
     monkeypatch.setenv('TORCH_HOME', str(home / 'torch'))
     monkeypatch.setenv('XDG_CACHE_HOME', str(home / 'cache'))
+    yield
+    shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
