@@ -1,6 +1,6 @@
 """Every public name says since when it is there.
 
-Public is what a package hands on, and what README and guides import.
+Public is what a package hands on, and what README and guides import or name by its path.
 """
 
 import importlib
@@ -13,8 +13,6 @@ from pathlib import Path
 import torchgeo_aom
 
 ROOT = Path(__file__).resolve().parents[1]
-# In modules of their own that only packages make public.
-INNER = 'torchgeo_aom.tasks.'
 
 
 def packages() -> list[str]:
@@ -40,11 +38,12 @@ def public() -> dict[str, object]:
     }
     imports = r'^\s*from (torchgeo_aom[\w.]*) import (\([^)]*\)|[^\n#(]+)'
     for module, names in re.findall(imports, guides(), re.MULTILINE):
-        if not module.startswith(INNER):
-            named |= {(module, name) for name in re.findall(r'\w+', names)}
+        named |= {(module, name) for name in re.findall(r'\w+', re.sub('#.*', '', names))}
+    # In sentences the whole path is written: `torchgeo_aom.models.warm_start`.
+    named |= set(re.findall(r'`(torchgeo_aom(?:\.\w+)*)\.(\w+)[`(]', guides()))
     values = {}
     for module, name in named:
-        value = getattr(importlib.import_module(module), name)
+        value = pkgutil.resolve_name(f'{module}.{name}')
         if inspect.isclass(value) or inspect.isfunction(value):
             values[f'{value.__module__}.{value.__qualname__}'] = value
     return values

@@ -57,6 +57,8 @@ def statistics_features(
 
     Returns:
         Features and labels, in the order of the data set.
+
+    .. versionadded:: 0.1
     """
     facts = [f'band_statistics {PERCENTILES}'.encode()]
     return extract(

@@ -39,6 +39,8 @@ def iou_report(
 
     Returns:
         ``'mean IoU'``, ``'pixel accuracy'`` and ``'IoU'`` by class.
+
+    .. versionadded:: 0.1
     """
     confusion = np.zeros((len(classes), len(classes)))
     for mask, prediction in zip(masks, predictions, strict=True):

@@ -21,7 +21,10 @@ PARTS = ('train', 'val', 'test')
 
 @dataclass(frozen=True)
 class Division:
-    """Positions of samples in each part; without a part to validate on, ``val`` is empty."""
+    """Positions of samples in each part; without a part to validate on, ``val`` is empty.
+
+    .. versionadded:: 0.1
+    """
 
     train: NDArray[np.int64]
     val: NDArray[np.int64]
@@ -43,6 +46,8 @@ def given_division(splits: Sequence[str]) -> Division:
 
     Raises:
         ConfigError: if there is another name, or nothing to train or to test on.
+
+    .. versionadded:: 0.1
     """
     names = np.asarray(splits)
     unknown = sorted(set(names.tolist()) - set(PARTS))
@@ -74,6 +79,8 @@ def fold_divisions(
 
     Raises:
         ConfigError: if there are fewer groups than folds, or fewer than two folds.
+
+    .. versionadded:: 0.1
     """
     y = np.asarray(labels)
     group_of = np.arange(len(y)) if groups is None else _numbers(groups)

@@ -53,6 +53,8 @@ class Features:
         key: hash of all that the features depend on.
         cached: whether they were read instead of computed.
         images: hash of each stored image, in two numbers, of shape (N, 2).
+
+    .. versionadded:: 0.1
     """
 
     values: NDArray[np.float32]
@@ -76,6 +78,8 @@ class Reading:
         cache: whether to keep features, and use those that were kept.
         cache_dir: folder of the cache; that of the user where not given.
         progress: whether to show a progress bar; None for only on a terminal.
+
+    .. versionadded:: 0.1
     """
 
     normalize: nn.Module | None = None
@@ -165,6 +169,8 @@ def extract_features(
         ConfigError: if there is no such readout or precision.
         InputError: if the data set is empty, or samples have no label.
         SizeError: if images differ in size, and none is given.
+
+    .. versionadded:: 0.1
     """
     check_readout(readout)
     check_precision(precision, READOUT_PRECISIONS)

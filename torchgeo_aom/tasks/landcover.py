@@ -111,7 +111,10 @@ def train_head(
 
 
 def predict(task: SemanticSegmentationTask, image: Tensor, size: int) -> np.ndarray[Any, Any]:
-    """Class of each pixel, window by window of the size of the training crops."""
+    """Class of each pixel, window by window of the size of the training crops.
+
+    .. versionadded:: 0.1
+    """
     windows = image.unfold(1, size, size).unfold(2, size, size)  # (C, rows, columns, size, size)
     _, rows, columns, *_ = windows.shape
     with torch.inference_mode():

@@ -49,6 +49,8 @@ class ProbeResult:
         predictions: prediction for each sample by the model that has not seen it: class of shape
             (N,), or scores of shape (N, K); -1, or NaN, where a sample is never tested on.
         metrics: all metrics, each on every division.
+
+    .. versionadded:: 0.1
     """
 
     metric: str
@@ -152,6 +154,8 @@ def run_probe(
         ConfigError: if scikit-learn is missing, a group is in two parts, a training part has a
             single class, or the probe is unknown.
         InputError: if shapes do not fit or features are not finite.
+
+    .. versionadded:: 0.1
     """
     x, y = np.asarray(features), np.asarray(labels)
     x = x if x.dtype == np.float32 else x.astype(np.float64)

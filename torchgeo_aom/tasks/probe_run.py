@@ -65,6 +65,8 @@ class ProbeConfig:
         device: ``'cpu'``, ``'cuda'`` ...
         cache: whether to keep features.
         cache_dir: where; the user's cache where not given.
+
+    .. versionadded:: 0.1
     """
 
     dataset: str = 'EuroSAT200'
@@ -178,6 +180,8 @@ def run(
         DataError: if data is missing or damaged, or *strict* and an image is both trained and
             tested on.
         SizeError: if images differ in size, and none is given.
+
+    .. versionadded:: 0.1
     """
     rows: list[Row] = []
     for name in config.weights:  # before hours of baselines
