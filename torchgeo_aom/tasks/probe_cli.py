@@ -181,7 +181,8 @@ def _results(config: ProbeConfig, rows: Sequence[Row]) -> bytes:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        PROG, description=__doc__, epilog=EPILOG,
+        PROG, epilog=EPILOG,
+        description='Linear probe and nearest neighbors on frozen features, beside baselines.',
         formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS,
     )  # fmt: skip
     add = parser.add_argument
@@ -198,8 +199,14 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add('--model', help='model name (default: aom_vitt)')
     add('--weights', nargs='+', metavar='FILE|NAME', help="trained weights to probe, or 'default'")
-    add('--methods', nargs='*', metavar='METHOD', help='default: statistics rcf random')
-    add('--probes', nargs='+', metavar='PROBE', help='default: linear knn5 knn20')
+    add(
+        '--methods', nargs='*', metavar='METHOD',
+        help=f'baselines, some of {" ".join(METHODS)} (default: statistics rcf random)',
+    )  # fmt: skip
+    add(
+        '--probes', nargs='+', metavar='PROBE',
+        help="'linear', or 'knnN' for N nearest neighbors (default: linear knn5 knn20)",
+    )  # fmt: skip
     add('--patch-size', metavar='PX', help="patch size in px, or 'auto' (default)")
     add('--size', type=int, metavar='PX', help='resize images to this height and width')
     add('--gsd-m', type=float, metavar='M', help='ground sampling distance, for patch size auto')
@@ -211,11 +218,17 @@ def _parser() -> argparse.ArgumentParser:
     add(
         '--precision',
         choices=READOUT_PRECISIONS,
-        help='of the products of the model (default: float32)',
+        help='number format of the products of the model (default: float32)',
     )
-    add('--folds', type=int, help='cut everything into folds of whole groups (default: 0, splits)')
-    add('--splits', nargs='+', metavar='NAME', help='default: train val test')
-    add('--seeds', type=int, help='number of seeds (default: 3)')
+    add(
+        '--folds', type=int, metavar='N',
+        help='cut everything into folds of whole groups (default: 0, splits)',
+    )  # fmt: skip
+    add(
+        '--splits', nargs='+', metavar='NAME',
+        help='splits of the data set to take (default: train val test)',
+    )  # fmt: skip
+    add('--seeds', type=int, metavar='N', help='number of seeds (default: 3)')
     add(
         '--normalization', help='catalogue (default), measured, or statistics such as sentinel2:l2a'
     )
@@ -225,7 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     add('--every', type=int, metavar='N', help='take only every n-th sample')
     add('--batch-size', type=int, metavar='N', help='images a batch (default: 32)')
     add('--num-workers', type=int, metavar='N', help='processes that load (default: 0, a thread)')
-    add('--device', help='cpu (default), cuda')
+    add('--device', help='device that computes: cpu (default), cuda')
     add('--cache-dir', metavar='DIR', help="folder of features (default: in the user's cache)")
     add('--no-cache', dest='cache', action='store_false', help='keep no features')
     add('--refit', action='store_true', help='fit again on training and validation samples')

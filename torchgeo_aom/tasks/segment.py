@@ -164,24 +164,31 @@ def main(argv: list[str] | None = None) -> int:
         help='an argument of the data set, such as root=DIR; may be repeated')  # fmt: skip
     add('--bands', action='append', default=[], metavar='[NAME=]BANDS',
         help="a set of bands: all, rgb, or red,nir08; may be repeated (default: all)")  # fmt: skip
-    add('--seeds', type=int, nargs='+', default=[0, 1, 2], help='default: 0 1 2')
+    add('--seeds', type=int, nargs='+', default=[0, 1, 2], metavar='N',
+        help='seeds of head and order; one run each (default: 0 1 2)')  # fmt: skip
     known = ', '.join(METHODS)
     add('--methods', nargs='+', metavar='METHOD',
         help=f'some of {known} (default: all; random only beside --weights)')  # fmt: skip
-    add('--model', default='aom_vitb', help='default: %(default)s')
+    add('--model', default='aom_vitb', help='model name (default: %(default)s)')
     add('--weights', help='name or path of weights (default: random)')
-    add('--patch', default='16', help="patch size in px, or 'auto' (default: %(default)s)")
-    add('--image-size', type=int, help='image size in px, for --patch auto; --crop where given')
-    add('--epochs', type=int, default=20, help='default: %(default)s, as in the paper')
-    add('--steps', type=int, help='steps instead of epochs')
-    add('--batch', type=int, default=8, help='images a batch (default: %(default)s)')
-    add('--crop', type=int, help='crop in training, in px (default: whole images)')
+    add('--patch', default='16', metavar='PX',
+        help="patch size in px, or 'auto' (default: %(default)s)")  # fmt: skip
+    add('--image-size', type=int, metavar='PX',
+        help='image size, for --patch auto; that of --crop where given')  # fmt: skip
+    add('--epochs', type=int, default=20, metavar='N',
+        help='passes over the training split (default: %(default)s, as in the paper)')  # fmt: skip
+    add('--steps', type=int, metavar='N', help='steps instead of epochs')
+    add('--batch', type=int, default=8, metavar='N', help='images a batch (default: %(default)s)')
+    add('--crop', type=int, metavar='PX', help='side of crops in training (default: whole images)')
     add('--lr', type=float, default=1e-3, help='learning rate of the head (default: %(default)s)')
     add('--normalization', default='catalogue', help='as of BandDataModule (default: %(default)s)')
     add('--decoder', default='smp', choices=HEADS, help='which UPerNet (default: %(default)s)')
-    add('--decoder-channels', type=int, help='default: that of the decoder')
-    add('--aux-weight', type=float, default=0.4, help='of the auxiliary head (default: 0.4)')
-    add('--ignored-classes', type=int, nargs='*', default=[], help='left out of the mean IoU')
+    add('--decoder-channels', type=int, metavar='N',
+        help='width of the head (default: that of --decoder)')  # fmt: skip
+    add('--aux-weight', type=float, default=0.4,
+        help='share of the auxiliary head in the loss (default: %(default)s)')  # fmt: skip
+    add('--ignored-classes', type=int, nargs='*', default=[], metavar='N',
+        help='numbers of classes that are left out of the mean IoU (default: none)')  # fmt: skip
     add('--output', type=Path, default=Path('output/segment'), help='folder (default: %(default)s)')
     options = parser.parse_args(argv)
     for method in options.methods or ():
