@@ -65,6 +65,16 @@ def test_batches_are_whole_images_in_order(folder: Path) -> None:
     assert torch.equal(first[0]['image'][0], whole)
 
 
+def test_statistics_are_those_of_the_training_images(folder: Path, tmp_path: Path) -> None:
+    one = module(folder, val_share=0.25, statistics_dir=str(tmp_path / 'kept'))
+    images = [one.readers[0].read(k).values for k in range(len(one.readers[0]))]
+    reflectance = np.stack(images) * 1e-4
+    np.testing.assert_allclose(one.normalizers[0].mean, reflectance.mean((0, 2, 3)))
+    np.testing.assert_allclose(one.normalizers[0].std, reflectance.std((0, 2, 3)))
+    whole = module(folder, statistics_dir=str(tmp_path / 'kept'))  # kept apart from the others
+    assert whole.normalizers[0].mean != one.normalizers[0].mean
+
+
 def test_sources_of_their_own(folder: Path) -> None:
     block = {'path': str(folder / '00.tif'), 'bands': ['red', 'green', 'blue'], 'name': 'one'}
     block['product'] = {'scale': 1e-4, 'offset': 0.0}

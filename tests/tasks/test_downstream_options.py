@@ -61,6 +61,8 @@ class TestPatchSize:
             classification(patch_size='auto')
         with pytest.raises(ConfigError, match="or 'auto', got 'best'"):
             classification(patch_size='best')
+        with pytest.raises(ConfigError, match="gsd_m=5 counts with patch_size='auto' only"):
+            classification(gsd_m=5)
 
     def test_plan(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert describe(MODEL, 'rgb', 500, 'auto').patch_size == (32, 32)
@@ -68,6 +70,9 @@ class TestPatchSize:
         assert main(['plan', '--model', MODEL, '--size', '400', '--patch', 'auto']) == 0
         assert re.search(r'patch +24 x 24 px', capsys.readouterr().out)
         assert main(['plan', '--patch', 'best']) == 2
+        for patch_size in (None, 16):
+            with pytest.raises(ConfigError, match='gsd_m=10 counts with'):
+                describe(MODEL, 'rgb', 512, patch_size, gsd_m=10)
 
 
 class TestFineTuning:

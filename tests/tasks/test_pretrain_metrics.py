@@ -1,7 +1,9 @@
 """Health of pretraining: spread, rank, the alarm and the figure."""
 
+import json
 import warnings
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from torchgeo_aom.tasks.pretrain_metrics import (
     rank_me,
     reconstruction_figure,
     scale_similarity,
+    write_samples,
 )
 
 
@@ -54,3 +57,33 @@ class TestMetrics:
         figure = reconstruction_figure(batch['image'][0], predicted[0], masked[0], BANDS, valid)
         assert len(figure.axes) == 4 * 4 + 1
         figure.canvas.draw()
+
+
+class TestSamples:
+    BATCH: ClassVar[dict[str, Any]] = {
+        'bands': ['red'],
+        'key': torch.tensor([3, 5]),
+        'source': 'chips',
+    }
+
+    def test_written(self, tmp_path: Path) -> None:
+        path = tmp_path / 'logs' / 'bad.json'
+        write_samples(path, self.BATCH, [False, True], {'step': 7})
+        record = json.loads(path.read_text())
+        assert record['samples'] == [3, 5]
+        assert record['samples_with_infinite_pixels'] == [5]
+        assert record['step'] == 7
+
+    def test_whole_or_absent(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / 'bad.json'
+        path.write_text('before')
+
+        def torn(self: Path, data: bytes) -> int:
+            with self.open('wb') as file:
+                file.write(data[:9])
+            raise OSError('no space left')
+
+        monkeypatch.setattr(Path, 'write_bytes', torn)
+        with pytest.raises(OSError, match='no space left'):
+            write_samples(path, self.BATCH, [False, False], {})
+        assert [(found, found.read_text()) for found in tmp_path.iterdir()] == [(path, 'before')]

@@ -347,6 +347,7 @@ class TestCommand:
             ({'seeds': 'three'}, 'seeds must be like 3'),
             ({'methods': 'rcf'}, 'methods must be like'),
             ({'refit': 1}, 'refit must be like False'),
+            ({'patch_size': 16, 'gsd_m': 10.0}, "with patch_size='auto' only"),
         ],
     )
     def test_wrong_values(self, values: dict[str, Any], match: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from warnings import warn
 
@@ -212,14 +212,19 @@ class PretrainDataModule(BaseDataModule):
     def _open(self) -> None:
         if self.readers:
             return
-        readers, self.normalizers = self._readers(self.sources)
-        self.val_readers, self.val_normalizers = self._readers(self.val_sources)
+        readers = _readers(self.sources)
         if self.val_share:
             pairs = zip(self.sources, readers, strict=True)
             parts = [split(source.name, reader, self.val_share) for source, reader in pairs]
             readers = tuple(part[0] for part in parts)
             self.val_readers = tuple(part[1] for part in parts)
+            # After the split: images to validate on are not measured.
+            self.normalizers = self._normalizers(self.sources, readers)
             self.val_sources, self.val_normalizers = self.sources, self.normalizers
+        else:
+            self.normalizers = self._normalizers(self.sources, readers)
+            self.val_readers = _readers(self.val_sources)
+            self.val_normalizers = self._normalizers(self.val_sources, self.val_readers)
         self.readers = readers
         for what, sources, opened in (
             ('', self.sources, self.readers),
@@ -232,15 +237,13 @@ class PretrainDataModule(BaseDataModule):
                     source.product.name,
                 )  # fmt: skip
 
-    def _readers(
-        self, sources: tuple[Source, ...]
-    ) -> tuple[tuple[Reader, ...], tuple[Normalize, ...]]:
-        """Readers and normalizations of some sources."""
-        readers = tuple(open_reader(source) for source in sources)
-        pairs = zip(sources, readers, strict=True)
-        return readers, tuple(
+    def _normalizers(
+        self, sources: Sequence[Source], readers: Sequence[Reader]
+    ) -> tuple[Normalize, ...]:
+        """Normalizations of some sources."""
+        return tuple(
             normalizer(source, reader, self.statistics_dir, self.bad_limit)
-            for source, reader in pairs
+            for source, reader in zip(sources, readers, strict=True)
         )
 
     @property
@@ -347,6 +350,10 @@ def _parse(blocks: list[dict[str, Any]]) -> tuple[Source, ...]:
     if len(set(names)) < len(names):
         raise ConfigError(f'every source needs a name= of its own, got {", ".join(names)}')
     return sources
+
+
+def _readers(sources: Sequence[Source]) -> tuple[Reader, ...]:
+    return tuple(open_reader(source) for source in sources)
 
 
 def _pair(key: str, value: Any, most: float) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from ..layers.tokenizer import KERNEL_SIZES
 
 __all__ = (
     'PRETRAINED',
+    'check_gsd',
     'choose_patch_size',
     'explain_patch_size',
     'is_auto',
@@ -42,6 +43,23 @@ def is_auto(patch_size: object) -> bool:
             f"patch_size must be a number of px, (height, width) or 'auto', got {patch_size!r}."
         )
     return isinstance(patch_size, str)
+
+
+def check_gsd(gsd_m: float | None, patch_size: object) -> None:
+    """Refuse a resolution that would not count.
+
+    Args:
+        gsd_m: ground sampling distance in meters that a user gave, or None.
+        patch_size: what a user gave.
+
+    Raises:
+        ConfigError: if there is a resolution, and the patch size is not ``'auto'``.
+    """
+    if gsd_m is not None and not is_auto(patch_size):
+        raise ConfigError(
+            f"gsd_m={gsd_m!r} counts with patch_size='auto' only, got patch_size={patch_size!r}; "
+            'give one of the two.'
+        )
 
 
 def read_patch_size(text: str) -> int | str:

@@ -17,7 +17,7 @@ from ..layers.tokenizer import (
     checked_patch_size,
 )
 from .aom import AOM, SIZES
-from .patch_rule import choose_patch_size, is_auto
+from .patch_rule import check_gsd, choose_patch_size, is_auto
 from .registry import check_name
 
 __all__ = ('Plan', 'describe')
@@ -107,14 +107,14 @@ def describe(
             for the rule of :func:`~torchgeo_aom.models.patch_rule.choose_patch_size`.
         batch_size: images a batch.
         dtype: ``'float32'``, ``'bfloat16'``, ``'float16'`` or ``'float64'``.
-        gsd_m: ground sampling distance in meters, for the rule.
+        gsd_m: ground sampling distance in meters, for the rule; with ``'auto'`` only.
 
     Returns:
         The plan; ``print`` it for a table.
 
     Raises:
         BandError: if a band is unknown.
-        ConfigError: if the model, its tag or the dtype is unknown.
+        ConfigError: if the model, its tag or the dtype is unknown, or *gsd_m* has no rule to serve.
         SizeError: if a size is impossible.
 
     .. versionadded:: 0.1
@@ -139,11 +139,11 @@ def describe(
         parameters = depth * block + bank + 2 * dim
     resolved = resolve_bands(own if bands is None else bands)
     image = as_pair(size, 'size')
-    if isinstance(patch_size, str):
-        is_auto(patch_size)  # raises if it is another word
+    check_gsd(gsd_m, patch_size)
+    if is_auto(patch_size):
         patch = checked_patch_size(choose_patch_size(image, gsd_m=gsd_m))
     else:
-        patch = checked_patch_size(16 if patch_size is None else patch_size)
+        patch = checked_patch_size(16 if patch_size is None else patch_size)  # type: ignore[arg-type]
     grid = Tokenizer.token_grid(image, patch)
     tokens = len(resolved) * grid[0] * grid[1]
     side = round((patch[0] * patch[1]) ** 0.5)

@@ -16,7 +16,7 @@ from ..bands import Band, BandSpec, plain_band, preset_tags, resolve_bands
 from ..errors import BandError
 from ..layers.tokenizer import band_codes, checked_patch_size
 from ..models.checkpoint import file_sha256
-from ..models.patch_rule import choose_patch_size, explain_patch_size, is_auto
+from ..models.patch_rule import check_gsd, choose_patch_size, explain_patch_size, is_auto
 from ..models.registry import check_name
 from ..models.smp_encoder import AOMEncoder
 from ..models.weights import AOMWeights, as_source, load_state
@@ -142,6 +142,8 @@ class BandsMixin(ReportMixin):
         """Patch size that was given, or the one that the rule says, with its reason."""
         patch_size, size = self.hparams['patch_size'], self.hparams['image_size']
         gsd_m = self.hparams['gsd_m']
+        if patch_size is None:  # a number may be what the rule said when the task was made
+            check_gsd(gsd_m, patch_size)
         if is_auto(patch_size):
             patch_size = self.hparams['patch_size'] = choose_patch_size(size, gsd_m=gsd_m)
             rank_zero_info(explain_patch_size(patch_size, size, gsd_m))

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import AOMWarning, ConfigError, DataError
+from ..files import write_whole
 
 __all__ = (
     'CollapseAlarm',
@@ -145,7 +146,7 @@ def write_samples(
         'samples_with_infinite_pixels': [n for n, b in zip(names, infinite, strict=True) if b],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1), encoding='utf-8')
+    write_whole(path, json.dumps(record, indent=1).encode())
 
 
 def neighbor_mean(image: Tensor, codes: Sequence[float], missing: float) -> Tensor:

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..bands import resolve_bands
 from ..errors import BandError, ConfigError, InputError
+from ..layers.checks import ceil_div
 from ..layers.masking import keep_ids, split_tokens
 from ..layers.tokenizer import band_codes
 from ..layers.views import random_views
@@ -179,7 +180,7 @@ class MaskedScales(BaseTask):
 
     @staticmethod
     def _grid(image: Tensor, patch_size: int) -> tuple[int, int]:
-        return (-(-image.shape[2] // patch_size), -(-image.shape[3] // patch_size))
+        return (ceil_div(image.shape[2], patch_size), ceil_div(image.shape[3], patch_size))
 
     def _decode(
         self,

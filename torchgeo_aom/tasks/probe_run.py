@@ -14,7 +14,13 @@ from ..bands import BandSpec, resolve_bands
 from ..errors import AOMWarning, ConfigError, DataError, suggest
 from ..layers.tokenizer import checked_patch_size
 from ..models.aom import AOM
-from ..models.patch_rule import PRETRAINED, choose_patch_size, explain_patch_size, is_auto
+from ..models.patch_rule import (
+    PRETRAINED,
+    check_gsd,
+    choose_patch_size,
+    explain_patch_size,
+    is_auto,
+)
 from ..models.plan import describe
 from ..models.precision import check_precision
 from ..models.registry import check_name, random_backbone
@@ -114,6 +120,7 @@ class ProbeConfig:
             raise ConfigError(
                 'name at least one set of bands, one probe, and one method or weights'
             )
+        check_gsd(self.gsd_m, self.patch_size)
         if not is_auto(self.patch_size):
             checked_patch_size(self.patch_size)  # type: ignore[arg-type]
 
