@@ -281,13 +281,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         'torchgeo-aom stats',
         description='Measure mean and standard deviation per band of folders of images.',
-        epilog='example: torchgeo-aom stats chips/ --sensor sentinel2 --product l2a --nodata 0',
+        epilog='example: torchgeo-aom stats chips/ --bands sentinel2:l2a --product l2a --nodata 0',
     )
     parser.add_argument('folder', nargs='+', metavar='FOLDER', help='folders or files')
     parser.add_argument('--sensor', metavar='NAME', help='sensor of the images, such as sentinel2')
     parser.add_argument(
         '--bands', nargs='+', metavar='SPEC',
-        help='bands in file order (default: all of the sensor, or as the files name them)',
+        help='bands in file order, or by the names that files give (default: all of --sensor)',
     )  # fmt: skip
     parser.add_argument(
         '--product', metavar='NAME',

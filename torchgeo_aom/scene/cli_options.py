@@ -22,7 +22,8 @@ examples:
   torchgeo-aom scene embed S2B_MSIL2A_20230101.SAFE OUT.tif --vectors OUT.parquet
   torchgeo-aom scene embed B02.tif B03.tif B04.tif OUT.tif --sensor sentinel2 --product l2a
   torchgeo-aom scene predict IN.tif MAP.tif --weights task.ckpt --bands naip --product uint8
-  torchgeo-aom scene complete IN.tif OUT.tif --weights pretrain.ckpt --missing sentinel2:B11
+  torchgeo-aom scene complete IN.tif OUT.tif --sensor sentinel2 --product l2a \\
+      --weights pretrain.ckpt --missing sentinel2:B11
   torchgeo-aom scene similar OUT.parquet LIKE.parquet --at 500123 4650456
 
 A run that was stopped goes on where it was when it is started again. Several processes share the

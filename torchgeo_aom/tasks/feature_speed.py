@@ -86,16 +86,24 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parser = argparse.ArgumentParser('torchgeo-aom probe --speed', description=__doc__)
-    parser.add_argument('--dataset', default='EuroSAT200', help='default: %(default)s')
-    parser.add_argument('--root', help='folder of the data')
-    parser.add_argument('--model', default='aom_vitt', help='default: %(default)s')
-    parser.add_argument('--patch-size', type=int, default=16, help='default: %(default)s')
-    parser.add_argument('--batch-size', type=int, default=32, help='default: %(default)s')
-    parser.add_argument('--num-workers', type=int, default=0, help='default: %(default)s, a thread')
-    parser.add_argument('--every', type=int, default=4, help='take every n-th image (%(default)s)')
-    parser.add_argument('--rounds', type=int, default=5, help='default: %(default)s')
-    parser.add_argument('--device', default='cpu', help='default: %(default)s')
+    parser = argparse.ArgumentParser(
+        'torchgeo-aom probe --speed',
+        description='What loading and transforms cost next to the bare encoder.',
+        epilog='example: torchgeo-aom probe --speed --every 2 --rounds 7',
+    )
+    add, default = parser.add_argument, '(default: %(default)s)'
+    add('--dataset', default='EuroSAT200', help=f'class in torchgeo_aom.datasets {default}')
+    add('--root', metavar='DIR', help='folder of the data')
+    add('--model', default='aom_vitt', help=f'model name {default}')
+    add('--patch-size', type=int, default=16, metavar='PX', help=f'patch size {default}')
+    add('--batch-size', type=int, default=32, metavar='N', help=f'images a batch {default}')
+    add(
+        '--num-workers', type=int, default=0, metavar='N',
+        help=f'processes that load; 0 is a thread {default}',
+    )  # fmt: skip
+    add('--every', type=int, default=4, metavar='N', help=f'take only every n-th image {default}')
+    add('--rounds', type=int, default=5, metavar='N', help=f'alternating measurements {default}')
+    add('--device', default='cpu', help=f'device that computes: cpu, cuda {default}')
     options = parser.parse_args(argv)
     arguments = {} if options.root is None else {'root': options.root}
     splits = None if options.dataset == 'EuroSAT200' else ('train', 'val', 'test')
