@@ -55,6 +55,8 @@ class TestDivisions:
     def test_folds_refused(self) -> None:
         with pytest.raises(ConfigError, match='from 2 to 3 folds'):
             fold_divisions([0, 1, 0, 1], ['a', 'b', 'c', 'c'], 4)
+        with pytest.raises(ConfigError, match='3 folds need a class of 3 samples .* largest has 2'):
+            fold_divisions([0, 1, 0, 1], None, 3)
         assert len(fold_divisions([0, 1, 0, 1], None, 2)) == 2
 
     def test_group_in_two_parts(self) -> None:

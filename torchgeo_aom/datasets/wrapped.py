@@ -35,7 +35,7 @@ def _opened(make: Callable[[], T], where: str) -> T:
         ) from error
     except (tg.DatasetNotFoundError, OSError, RuntimeError) as error:
         # Missing, or an archive that is damaged, or a folder without a single image.
-        raise DataError(f'{error} {where}') from error
+        raise DataError(f'{str(error).rstrip(".")}. {where}') from error
 
 
 def _complete(

@@ -78,7 +78,8 @@ def fold_divisions(
         One division a fold, without a part to validate on.
 
     Raises:
-        ConfigError: if there are fewer groups than folds, or fewer than two folds.
+        ConfigError: if there are fewer groups than folds, or fewer samples of each class, or fewer
+            than two folds.
 
     .. versionadded:: 0.1
     """
@@ -90,6 +91,12 @@ def fold_divisions(
             f'there must be from 2 to {count} folds, as many as there are groups, got {folds}'
         )
     if y.ndim == 1:
+        largest = int(np.unique(y, return_counts=True)[1].max())
+        if folds > largest:
+            raise ConfigError(
+                f'{folds} folds need a class of {folds} samples at least, and the largest has '
+                f'{largest}: take more samples or fewer folds'
+            )
         fold_of = np.zeros(len(y), dtype=np.int64)
         model_selection = scikit_learn('sklearn.model_selection')
         splitter = model_selection.StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
