@@ -10,14 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lightning
+import numpy as np
 import pytest
+import rasterio
+import timm
+import torch
+from rasterio.transform import from_origin
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
+import torchgeo_aom
 from torchgeo_aom import catalogue, errors
+from torchgeo_aom.models.checkpoint import save_weights
 from torchgeo_aom.models.weights_enum import ENUMS
 from torchgeo_aom.studies.cards import paper_cards
+from torchgeo_aom.tasks import PretrainTask, SemanticSegmentationTask
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
-GUIDES = ('index', 'start', 'bands', 'patch_sizes', 'sensors', 'own_weights')
+GUIDES = ('index', 'start', 'bands', 'patch_sizes', 'sensors', 'own_weights', 'weights')
 CLASSES = [
     name
     for name, value in vars(errors).items()
@@ -71,6 +81,54 @@ def test_start_has_the_shapes_that_it_says() -> None:
     assert names['image'].shape == (4, 64, 64)
     assert names['feature'].shape == (1, 192)
     assert names['tokens'].shape == (1, 1 + 8 * 8, 192)
+
+
+def checkpoint(task: Any, path: str) -> None:
+    trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator='cpu')
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(path)
+
+
+def test_code_of_scenes_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bands = 'sentinel2:10m'
+    place: dict[str, Any] = {'crs': 'EPSG:32631', 'transform': from_origin(5e5, 4.6e6, 10, 10)}
+    size: dict[str, Any] = {'width': 40, 'height': 24, 'count': 4, 'dtype': 'uint16'}
+    with rasterio.open('IN.tif', 'w', driver='GTiff', **size, **place) as scene:
+        scene.write(np.full((4, 24, 40), 1500, dtype=np.uint16))
+    save_weights(torchgeo_aom.aom_vitt(bands=bands), 'aom.safetensors')
+    task = SemanticSegmentationTask(
+        model='upernet', backbone='aom_vitt', bands=bands, num_classes=2, decoder_channels=16
+    )
+    checkpoint(task, 'task.ckpt')
+    for code in blocks(page('scenes'), 'python'):
+        run(code, {}, 'scenes.md')
+    with rasterio.open('MAP.tif') as file:
+        assert file.shape == (24, 40)
+    assert Path('EMB.tif').is_file() and Path('EMB.parquet').is_file()
+
+
+def test_code_of_pretraining_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sharded, complete = blocks(page('pretraining'), 'python')
+    names: dict[str, Any] = {'PretrainTask': PretrainTask, 'timm': timm}
+    names |= {f.__name__: f for f in (fully_shard, register_fsdp_forward_method)}
+    run(sharded, names, 'pretraining.md')
+    assert 'configure_model' in vars(names['Sharded'])
+    small: dict[str, Any] = {'depth': 1, 'decoder_depth': 1, 'patch_sizes': (16, 32)}
+    checkpoint(PretrainTask('aom_vitt', bands='sentinel2', **small), 'last.ckpt')
+    names = {'image': torch.randn(1, 2, 64, 64)}
+    run(complete, names, 'pretraining.md')
+    assert names['red_edge'].shape == (1, 1, 64, 64)
+
+
+def test_code_for_hugging_face_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    run(blocks(page('frameworks'), 'python')[0], names, 'frameworks.md')
+    model, restored = names['model'], names['restored']
+    assert restored.bands == model.bands
+    assert all(map(torch.equal, restored.parameters(), model.parameters()))
 
 
 @pytest.mark.parametrize('name', CLASSES)
