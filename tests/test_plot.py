@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from torchgeo_aom.errors import InputError
 from torchgeo_aom.plot import IGNORED, PALETTE, plot_demo, plot_maps, plot_scores
@@ -34,12 +35,35 @@ def test_scores() -> None:
     assert axes.get_ylabel() == 'accuracy, %'
     assert axes.get_title(loc='left') == 'Scene classes'
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ['13 bands', 'RGB']
-    assert axes.get_ylim() == (0, 100)
+    assert axes.get_yticks()[[0, -1]].tolist() == [0, 100]
     assert [text.get_text() for text in axes.texts] == ['70', '50', '80', '60']
     (legend,) = figure.legends
     assert {text.get_text() for text in legend.get_texts()} == {'baseline', 'model', 'chance'}
     assert legend.get_title().get_text() == 'bars: folds'
     assert len(set(PALETTE)) == len(PALETTE)
+
+
+def test_values_stand_beside_no_other_marker() -> None:
+    """Equal scores of many methods, at the top of the axis too: each label can be read."""
+    groups = ['all', 'no atmospheric', 'Landsat-like', '10 m', 'RGB']
+    names = ['statistics', 'rcf', 'a', 'b (random)', 'c (random)']
+    series = {name: [(1.0, 0.0), *[(0.7, 0.03)] * 3, (float('nan'), 0.0)] for name in names}
+    figure = plot_scores(groups, series, title='Bands', ylabel='accuracy, %')
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    texts = [text.get_window_extent() for text in axes.texts]
+    assert len(texts) == 5 * 4  # none for what was not measured
+    points = np.concatenate([line[0].get_xydata() for line in axes.containers])
+    points = points[np.isfinite(points).all(1)]
+    radius = 4.0 * figure.dpi / 72
+    for x, y in axes.transData.transform(points):
+        marker = Bbox.from_extents(x - radius, y - radius, x + radius, y + radius)
+        assert not any(text.overlaps(marker) for text in texts)
+    for k, text in enumerate(texts):
+        assert not any(text.overlaps(other) for other in texts[:k])
+        assert text.y1 < axes.get_window_extent().y1 + 1
+    hollow = [line[0].get_markerfacecolor() == 'white' for line in axes.containers]
+    assert hollow == [False, False, False, True, True]
 
 
 def test_scores_refused() -> None:

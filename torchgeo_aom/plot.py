@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.patches import Patch
-from numpy.typing import ArrayLike
+from matplotlib.patheffects import withStroke
+from numpy.typing import ArrayLike, NDArray
 
 from torchgeo_aom.errors import InputError
 
@@ -20,6 +21,7 @@ __all__ = ('PALETTE', 'plot_demo', 'plot_maps', 'plot_scores')
 PALETTE = ('#E69F00', '#0072B2', '#009E73', '#CC79A7', '#D55E00', '#56B4E9', '#000000', '#F0E442')
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '*')
 IGNORED = '#7F7F7F'
+TOP = 108  # of an axis of percents: room for the label of 100
 
 Score = tuple[float, float]
 
@@ -35,6 +37,9 @@ def plot_scores(
     figure: FigureBase | None = None,
 ) -> FigureBase:
     """Plot scores of several methods, one group of points for each set of bands.
+
+    What nobody has trained, ``random`` or with ``(random)`` in its name, is drawn hollow. A score
+    that is NaN leaves its place empty.
 
     Args:
         groups: names of the groups, for example of the sets of bands.
@@ -58,35 +63,31 @@ def plot_scores(
             raise InputError(
                 f'{name!r} has {len(scores)} scores for {len(groups)} groups of bands.'
             )
-    figure = Figure(figsize=(7, 4.5), layout='constrained') if figure is None else figure
+    if figure is None:
+        # Room for a label of three digits beside the next one.
+        width = max(7, 1.2 + 0.25 * len(groups) * (len(series) + 1))
+        figure = Figure(figsize=(width, 4.5), layout='constrained')
     axes = figure.subplots()
     places = np.arange(len(groups))
+    step = min(0.16, 0.85 / max(len(series), 1))
     for k, (name, scores) in enumerate(series.items()):
-        shift = 0.16 * (k - (len(series) - 1) / 2)
+        shift = step * (k - (len(series) - 1) / 2)
         values, spread = 100 * np.asarray(scores, dtype=float).reshape(-1, 2).T
         color = PALETTE[k % len(PALETTE)]
-        style: dict[str, Any] = {'color': color, 'marker': MARKERS[k % len(MARKERS)]}
+        hollow = name == 'random' or '(random)' in name
         axes.errorbar(
-            places + shift,
-            values,
-            yerr=np.where(spread > 0, spread, np.nan),
-            label=name,
-            linestyle='none',
-            markersize=8,
-            markeredgecolor='black',
-            capsize=3,
-            **style,
-        )
-        for place, value in zip(places + shift, values, strict=True):
-            axes.annotate(
-                f'{value:.0f}', (place, value), (6, 0), textcoords='offset points', va='center',
-                fontsize=8,
-            )  # fmt: skip
+            places + shift, values, yerr=np.where(spread > 0, spread, np.nan), label=name,
+            linestyle='none', color=color, marker=MARKERS[k % len(MARKERS)], markersize=8,
+            markerfacecolor='white' if hollow else color,
+            markeredgecolor=color if hollow else 'black', capsize=3,
+        )  # fmt: skip
+        _label_values(axes, places + shift, values, spread)
     for (name, level), dash in zip((levels or {}).items(), ('--', ':', '-.') * 3, strict=False):
         axes.axhline(100 * level, color='black', linewidth=1, linestyle=dash, label=name)
     axes.set_xticks(places, groups)
-    axes.set_xlim(-0.5, len(groups) - 0.4)
-    axes.set_ylim(0, 100)
+    axes.set_xlim(-0.5, len(groups) - 0.5)
+    axes.set_ylim(0, TOP)
+    axes.set_yticks(range(0, 101, 20))
     axes.set_ylabel(ylabel)
     axes.set_title(title, loc='left')
     axes.grid(axis='y', color='0.9')
@@ -94,6 +95,20 @@ def plot_scores(
     axes.spines[['top', 'right']].set_visible(False)
     figure.legend(loc='outside lower left', ncols=2, fontsize=9, title=note, alignment='left')
     return figure
+
+
+def _label_values(
+    axes: Axes, places: NDArray[Any], values: NDArray[Any], spread: NDArray[Any]
+) -> None:
+    """Write values above their error bars, where no marker beside them can hide them."""
+    for place, value, half in zip(places, values, spread, strict=True):
+        if np.isfinite(value):
+            height = min(value + np.nan_to_num(half), 100)
+            axes.annotate(
+                f'{value:.0f}', (place, height), (0, 5 if half > 0 else 7), va='bottom',
+                ha='center', textcoords='offset points', fontsize=8, zorder=5,
+                path_effects=[withStroke(linewidth=2, foreground='white')],
+            )  # fmt: skip
 
 
 def plot_maps(
