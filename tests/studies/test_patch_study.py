@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from true_files import hls_water
 
 from torchgeo_aom.cli import main as cli
 from torchgeo_aom.errors import ConfigError
-from torchgeo_aom.studies import cost
+from torchgeo_aom.studies import cells, cost, patches
 from torchgeo_aom.studies.cost import measure_cost
 from torchgeo_aom.studies.patches import PatchPoint, PatchStudy, best_points, run_patches
+from torchgeo_aom.tasks import segment_run
 
 
 def test_study_and_command(bright: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,6 +34,73 @@ def test_study_and_command(bright: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert [len(point.scores) for point in found] == [2] * 4
     times = {(p.bands, p.patch): p.ms for p in found}
     assert times['all', 8] > 0 and f'{times["all", 8]:.3g}' in text  # measured once
+
+
+def test_killed_and_started_again(
+    bright: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def study(name: str) -> Any:
+        config = PatchStudy(
+            dataset=bright, dataset_args={'count': 24}, folds=2, seeds=2, probes=('knn5',),
+            patch_sizes=(8, 16), cache_dir=str(tmp_path / name / 'cache'),
+        )  # fmt: skip
+        return run_patches(config, tmp_path / name)
+
+    clock = iter(range(100))
+    monkeypatch.setattr(patches, 'measure_cost', lambda run, images: (1.0 + next(clock), 2.0))
+    whole = study('whole')
+    assert [point.ms for point in whole[0]] == [1, 2, 3, 4]
+    real = cells.Runner._measure
+    calls = [0]
+
+    def killed(self: Any, *arguments: Any) -> dict[str, Any]:
+        calls[0] += 1
+        if calls[0] == 6:  # with the second patch size
+            raise KeyboardInterrupt
+        return real(self, *arguments)
+
+    clock = iter(range(100))
+    monkeypatch.setattr(cells.Runner, '_measure', killed)
+    with pytest.raises(KeyboardInterrupt):
+        study('killed')
+    assert study('killed')[:2] == whole[:2]  # times too: those of before are kept
+    assert calls[0] == 8 + 1
+
+
+def test_masks_killed_and_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = {'root': str(hls_water(tmp_path / 'hls'))}
+
+    def study(name: str) -> Any:
+        config = PatchStudy(dataset='HLSWater', dataset_args=data, seeds=2, patch_sizes=(32, 64))
+        return run_patches(config, tmp_path / name)
+
+    trained: list[tuple[int, int]] = []
+
+    def measured(protocol: Any, module: Any, cell: dict[str, Any], *rest: Any) -> dict[str, Any]:
+        if len(trained) == 3 and not (tmp_path / 'stopped').exists():
+            (tmp_path / 'stopped').touch()
+            raise KeyboardInterrupt
+        trained.append((protocol.patch_size, cell['seed']))
+        return {'mean IoU': protocol.patch_size / 100 + cell['seed'] / 10}
+
+    monkeypatch.setattr(segment_run, '_measured', measured)
+    with pytest.raises(KeyboardInterrupt):
+        study('killed')
+    again = study('killed')
+    assert trained == [(32, 0), (32, 1), (64, 0), (64, 1)]
+    assert [point.scores for point in again[0]] == [(0.32, 0.32 + 0.1), (0.64, 0.64 + 0.1)]
+    assert repr(study('killed')) == repr(again) == repr(study('whole'))
+
+
+def test_a_model_that_cannot_be_made(bright: str, tmp_path: Path) -> None:
+    config = PatchStudy(
+        dataset=bright, dataset_args={'count': 24}, folds=2, seeds=1, probes=('knn5',),
+        patch_sizes=(16,), models=('aom_vitt=none.safetensors', 'aom_vitt'),
+        cache_dir=str(tmp_path / 'cache'),
+    )  # fmt: skip
+    found, failures, _ = run_patches(config, tmp_path)
+    assert [what for what, _ in failures] == ['aom_vitt=none.safetensors, 16 px']
+    assert [point.bands for point in found] == ['all', 'RGB']  # the other model went on
 
 
 def point(patch: int, score: float, ms: float) -> PatchPoint:

@@ -64,6 +64,35 @@ def test_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert again[1] == results
 
 
+def test_killed_and_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cast(dict[str, Any], CASES), 'hls', case)
+
+    def study(name: str) -> Any:
+        config = SensorStudy(
+            cases=('hls',), models=('statistics', 'aom_vitt'), seeds=2, folds=2, probes=('knn3',),
+            cache_dir=str(tmp_path / name / 'cache'),
+        )  # fmt: skip
+        return run_sensors(config, tmp_path / name)
+
+    whole = study('whole')
+    calls = [0]
+    real = sensors.fit_probe
+
+    def killed(*arguments: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 18:  # in a cell of the second model
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(sensors, 'fit_probe', killed)
+    with pytest.raises(KeyboardInterrupt):
+        study('killed')
+    again = study('killed')
+    assert again[1:3] == whole[1:3]
+    done = 17 // 2  # cells of two folds
+    assert calls[0] == 18 + 2 * (2 * 3 + 2 * 5 - done)  # none of them is measured twice
+
+
 def test_places_are_never_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = case(tmp_path, 1)
     seen = []

@@ -132,7 +132,14 @@ def run_patches(
     with Progress(total) as bar:
         for entry in config.models:
             for patch in config.patch_sizes:
-                first = config.encoder(entry, 0, data, patch)
+                try:
+                    first = config.encoder(entry, 0, data, patch)
+                except (AOMError, RuntimeError, OSError) as error:
+                    reason = f'{type(error).__name__}: {error}'
+                    runner.failures.append((f'{entry}, {patch} px', reason))
+                    for _ in range(config.seeds * len(subsets)):
+                        bar.step(f'{entry}, {patch} px', worked=False)
+                    continue
                 for seed in range(config.seeds):
                     again = seed > 0 and first.seeded
                     own = config.encoder(entry, seed, data, patch) if again else first
