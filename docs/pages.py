@@ -19,6 +19,7 @@ from unittest.mock import patch
 import torchgeo_aom
 from torchgeo_aom.cli import main as command
 from torchgeo_aom.studies.cards import cards_report
+from torchgeo_aom.studies.results import read_results
 
 # Pages of the API in the order of the menu: title, and the modules by the start of their names.
 # Modules that are nowhere here come last, on a page of their own.
@@ -47,6 +48,8 @@ COMMANDS = (
     *('weights', 'weights list', 'weights show', 'weights export'),
     *('stats', 'bench', 'bench --pretrain'),
 )
+#: what probe, segment and study left in their folders, for the reproduction cards
+RESULTS = Path(__file__).parent / 'results'
 PUBLISHED = Path(torchgeo_aom.__file__).parent / 'published'
 
 
@@ -162,7 +165,9 @@ def commands() -> str:
 
 def texts() -> dict[str, str]:
     """Name of each page, and its text."""
-    made = {'cards': cards_report((), 'make docs').markdown(), 'commands': commands()}
+    measured = sorted({path.parent for path in RESULTS.glob('*/*.json*')})
+    cards = cards_report(read_results(measured), 'make docs, from docs/results')
+    made = {'cards': cards.markdown(), 'commands': commands()}
     left = list(public_modules())
     pages = {**PAGES, 'others': (OTHERS, tuple(m.__name__.split('.')[1] for m in left))}
     menu = []
@@ -199,8 +204,10 @@ def write(folder: Path) -> None:
 
 
 def point_to_cards(app: Any, name: str, source: list[str]) -> None:
-    """Let links to model cards in the package lead to their pages."""
-    source[0] = source[0].replace('](../torchgeo_aom/published/', '](_generated/')
+    """Let links to model cards in the package lead to their pages, and those to rows to tables."""
+    text = source[0].replace('](../torchgeo_aom/published/', '](_generated/')
+    # A site offers the table as a file, in which there are no lines to go to.
+    source[0] = re.sub(r'(\]\(results/\w+\.csv)#L\d+\)', r'\1)', text)
 
 
 def find(app: Any, env: Any, node: Any, content: Any) -> Any:

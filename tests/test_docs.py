@@ -1,6 +1,7 @@
 """The guides hold what they say: code runs, each error has its entry, links lead somewhere."""
 
 import ast
+import csv
 import dataclasses
 import importlib.util
 import inspect
@@ -161,13 +162,37 @@ def test_examples_of_errors_say_what_the_code_says(
         assert said.startswith(message.removesuffix('...').strip()), code
 
 
-@pytest.fixture(scope='module')
-def pages() -> Any:
-    spec = importlib.util.spec_from_file_location('pages', DOCS / 'pages.py')
+def script(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f'{name}.py')
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope='module')
+def pages() -> Any:
+    return script('pages')
+
+
+def test_numbers_of_studies_are_those_of_their_rows(pages: Any) -> None:
+    tables = script('result_tables')
+    linked = {}
+    for guide in tables.GUIDES:
+        text = (DOCS / guide).read_text(encoding='utf-8')
+        assert tables.filled(text) == text, 'python docs/result_tables.py writes them anew'
+        linked |= {name: text for name in tables.TABLES if f'<!-- {name} -->' in text}
+        source = [text]
+        pages.point_to_cards(None, guide, source)
+        assert '.csv)' in source[0] and '.csv#' not in source[0]
+    assert set(linked) == set(tables.TABLES)
+    for name, text in linked.items():
+        lines = (DOCS / 'results' / f'{name}.csv').read_text(encoding='utf-8').splitlines()
+        numbers = re.findall(rf'± [\d.]+\]\(results/{name}.csv#L(\d+)\)', text)
+        assert len(numbers) > 10
+        for number in numbers:
+            row = next(csv.DictReader([lines[0], lines[int(number) - 1]]))
+            assert (row['seed'], row['status']) == ('0', 'ok')
 
 
 def test_signatures_of_dataclasses_can_be_read(pages: Any) -> None:
@@ -202,7 +227,8 @@ def test_cards_show_every_value_that_the_paper_prints(tmp_path: Path, pages: Any
     for card in paper_cards():
         assert f'## {card["name"]}: {card["title"]}' in text
         for line in card['paper']:
-            assert f'| {line["what"]} | {line["aom"]:g} |' in text
+            printed = line['aom'] if isinstance(line['aom'], str) else f'{line["aom"]:g}'
+            assert f'| {line["what"]} | {printed} |' in text
     everything = ''.join(path.read_text(encoding='utf-8') for path in tmp_path.glob('api_*.md'))
     # Each module that says what of it is public is on exactly one page.
     named = re.findall(r'^## (torchgeo_aom\S*)$', everything, re.MULTILINE)

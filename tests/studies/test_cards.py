@@ -31,7 +31,8 @@ def test_commands_name_files_that_exist(root: Path) -> None:
 def test_nothing_measured() -> None:
     text = cards_report([], 'this').markdown()
     assert '| m-cashew-plant | 68.3 | CROMA 55.6 | not measured |' in text
-    assert 'The paper prints no values.' in text
+    assert 'The paper prints no values; ours: not measured, figures to look at.' in text
+    assert text.count('Command: ') >= text.count('Seeds: ') == text.count('Deviations: ') == 9
 
 
 def test_results_of_all_commands(tmp_path: Path) -> None:
@@ -50,7 +51,10 @@ def test_results_of_all_commands(tmp_path: Path) -> None:
     (tmp_path / 'segment' / 'results.jsonl').write_text(text + '\n')
     (tmp_path / 'study').mkdir()
     found = {'dataset': 'EuroSAT', 'bands': 'RGB', 'run': '', 'scores': [0.7]}
-    facts = {'results': [{**found, 'model': 'aom_vitt (mine)'}, {**found, 'model': 'statistics'}]}
+    patches = {'dataset': 'UCMerced', 'bands': 'all', 'run': 'patch sizes', 'scores': [0.6]}
+    listed = [{**found, 'model': 'aom_vitt (mine)'}, {**found, 'model': 'statistics'}]
+    listed += [{**patches, 'model': f'aom_vitt (mine), {size} px'} for size in (8, 16)]
+    facts = {'results': listed}
     (tmp_path / 'study' / 'study.json').write_text(json.dumps(facts))
     results = read_results([tmp_path / name for name in ('probe', 'segment', 'study')])
     page = cards_report(results, 'this').markdown()
@@ -58,8 +62,9 @@ def test_results_of_all_commands(tmp_path: Path) -> None:
         '85.0 ± 7.1 (aom_vitt (mine.safetensors), all bands, 2 seeds; probe/results.json)' in page
     )
     assert '45.0 ± 7.1 (aom_vitt (random), all, 2 seeds; segment/results.jsonl)' in page
-    assert '| 95.5 | not printed | 70.0 (aom_vitt (mine), RGB, 1 seeds; study/study.json) |' in page
+    assert '| 95.5 | not printed | 70.0 (aom_vitt (mine), RGB, 1 seed; study/study.json) |' in page
     assert '(statistics' not in page
+    assert '60.0 (aom_vitt (mine), 8 px, all, 1 seed; study/study.json); 60.0 (aom_vitt' in page
 
 
 def test_refused(tmp_path: Path) -> None:

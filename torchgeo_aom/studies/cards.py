@@ -46,6 +46,10 @@ def _ours(line: dict[str, Any], results: Sequence[Result]) -> str:
     return '; '.join(map(str, fitting)) or MISSING
 
 
+def _value(printed: float | str) -> str:
+    return printed if isinstance(printed, str) else f'{printed:g}'
+
+
 def cards_report(results: Sequence[Result], command: str) -> Report:
     """Make the cards.
 
@@ -69,13 +73,13 @@ def cards_report(results: Sequence[Result], command: str) -> Report:
         for text in card['commands']:
             report.text(f'Command: {text}')
         rows = [
-            (line['what'], f'{line["aom"]:g}', line['second'], _ours(line, results))
+            (line['what'], _value(line['aom']), line['second'], _ours(line, results))
             for line in card['paper']
         ]
         if rows:
             report.table(('What', 'Paper, AOM', 'Paper, best other', 'Ours'), rows)
         else:
-            report.text('The paper prints no values.')
+            report.text(f'The paper prints no values; ours: {MISSING}, figures to look at.')
         report.text(f'Seeds: {card["seeds"]}. Deviations: {card["deviations"]}')
     return report
 

@@ -56,4 +56,11 @@ def main(argv: list[str] | None = None) -> int:
     start = time.monotonic()
     found, failures, count = run_patches(config, folder, say)
     report = patches_report(config, found, failures, count, said(arguments, 'patches'))
-    return finish(report, folder, start, len(failures))
+    results = [
+        {
+            'dataset': config.dataset, 'bands': point.bands, 'run': 'patch sizes',
+            'model': f'{point.model}, {point.patch} px', 'scores': point.scores,
+        }
+        for point in found
+    ]  # fmt: skip
+    return finish(report, folder, start, len(failures), results)

@@ -41,7 +41,8 @@ class Result:
     def __str__(self) -> str:
         """The score with what it is of."""
         mean = points(float(np.mean(self.scores)), spread_of(self.scores))
-        return f'{mean} ({self.model}, {self.bands}, {len(self.scores)} seeds; {self.source})'
+        seeds = f'{len(self.scores)} seed{"s" if len(self.scores) > 1 else ""}'
+        return f'{mean} ({self.model}, {self.bands}, {seeds}; {self.source})'
 
 
 def read_results(folders: Iterable[Path]) -> list[Result]:
