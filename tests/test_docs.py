@@ -15,6 +15,7 @@ import lightning
 import numpy as np
 import pytest
 import rasterio
+import segmentation_models_pytorch as smp
 import timm
 import torch
 from rasterio.transform import from_origin
@@ -25,7 +26,12 @@ from torchgeo_aom import catalogue, errors
 from torchgeo_aom.models.checkpoint import save_weights
 from torchgeo_aom.models.weights_enum import ENUMS
 from torchgeo_aom.studies.cards import paper_cards
-from torchgeo_aom.tasks import PretrainTask, SemanticSegmentationTask
+from torchgeo_aom.tasks import (
+    ClassificationTask,
+    PretrainTask,
+    SemanticSegmentationTask,
+    upstream,
+)
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
 GUIDES = ('index', 'start', 'bands', 'patch_sizes', 'sensors', 'own_weights', 'weights')
@@ -42,6 +48,11 @@ def page(name: str) -> str:
 
 def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf'^```{language}\n(.*?)^```$', text, re.MULTILINE | re.DOTALL)
+
+
+def inline(name: str, start: str) -> list[str]:
+    """Calls in the sentences of a page."""
+    return re.findall(rf'`({start}\b[\w.]*\([^`]*\))`', page(name))
 
 
 def run(code: str, names: dict[str, Any], origin: str) -> None:
@@ -130,6 +141,22 @@ def test_code_for_hugging_face_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     model, restored = names['model'], names['restored']
     assert restored.bands == model.bands
     assert all(map(torch.equal, restored.parameters(), model.parameters()))
+    (code,) = inline('frameworks', 'ClassificationTask')
+    task = eval(code, {'ClassificationTask': upstream.Classification})
+    assert task.model.bands == model.bands
+    (weights,) = re.findall(r"weights='(my_aom/[^']+)'", page('frameworks'))
+    bands = ['sentinel2:B8A', 'red', 1.61]
+    task = ClassificationTask('aom_vitt', weights=weights, bands=bands, patch_size=8, num_classes=4)
+    assert all(map(torch.equal, task.model.parameters(), model.parameters()))
+
+
+def test_networks_of_smp_are_built() -> None:
+    built = inline('frameworks', 'smp')
+    assert len(built) == 2
+    for code in built:
+        network = eval(code.replace('vitb', 'vitt'), {'smp': smp}).eval()
+        with torch.inference_mode():
+            assert network(torch.rand(1, 4, 64, 64)).shape == (1, 1, 64, 64)
 
 
 @pytest.mark.parametrize('name', CLASSES)

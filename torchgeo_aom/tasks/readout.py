@@ -52,6 +52,8 @@ def read_out(
     Raises:
         BandError: if the bands do not fit the images.
         ConfigError: if there is no such readout.
+
+    .. versionadded:: 0.1
     """
     check_readout(readout)
     if readout == 'mean':
