@@ -32,7 +32,7 @@ def test_scores() -> None:
     figure = plot_scores(**SCORES, levels={'chance': 0.1}, note='bars: folds')
     assert isinstance(figure, Figure)
     (axes,) = figure.axes
-    assert axes.get_ylabel() == 'accuracy, %'
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ('set of bands', 'accuracy, %')
     assert axes.get_title(loc='left') == 'Scene classes'
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ['13 bands', 'RGB']
     assert axes.get_yticks()[[0, -1]].tolist() == [0, 100]

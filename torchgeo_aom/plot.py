@@ -32,6 +32,7 @@ def plot_scores(
     *,
     title: str,
     ylabel: str,
+    xlabel: str = 'set of bands',
     levels: Mapping[str, float] | None = None,
     note: str = '',
     figure: FigureBase | None = None,
@@ -46,6 +47,7 @@ def plot_scores(
         series: for each method its (score, spread) in each group, from 0 to 1.
         title: what was measured.
         ylabel: the score and its unit; values are shown in percent.
+        xlabel: what the groups are.
         levels: horizontal lines to compare with, for example chance.
         note: text under the legend, such as what the bars mean.
         figure: figure or part of one to draw in; a new one where not given.
@@ -88,6 +90,7 @@ def plot_scores(
     axes.set_xlim(-0.5, len(groups) - 0.5)
     axes.set_ylim(0, TOP)
     axes.set_yticks(range(0, 101, 20))
+    axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.set_title(title, loc='left')
     axes.grid(axis='y', color='0.9')

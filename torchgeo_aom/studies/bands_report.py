@@ -227,7 +227,8 @@ def _presets(report: Report, outcome: Outcome) -> None:
     figure = plot_scores(
         [f'{s.name}\n({len(s.columns)})' for s in chosen], series,
         title=f'{outcome.data.probe.name}: known sets of bands',
-        ylabel=f'{outcome.metric} (%)', note='bars: standard deviation over seeds',
+        ylabel=f'{outcome.metric} (%)', xlabel='set of bands (number of bands)',
+        note='bars: standard deviation over seeds',
     )  # fmt: skip
     report.figure('bands_presets', figure, 'Scores of known sets of bands (number of bands).')
 

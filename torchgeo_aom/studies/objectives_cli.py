@@ -57,8 +57,9 @@ def objectives_report(
         The report.
     """
     report = Report('Objectives and encodings in small')
+    blocks = '1 block' if config.depth == 1 else f'{config.depth} blocks'
     report.text(
-        f'aom_vitt with {config.depth} blocks, {config.steps} steps of {config.batch_size} images '
+        f'aom_vitt with {blocks}, {config.steps} steps of {config.batch_size} images '
         f'each, the same images, masks and budget for every run; {config.seeds} seeds, ± is the '
         f'standard deviation over them. Linear probe of frozen features, {config.folds} folds of '
         'whole groups, accuracy in percent. The paper trains ViT-B for 220 epochs on 1.26 million '
@@ -93,6 +94,7 @@ def objectives_report(
     figure = plot_scores(
         [f'{o}\n{e}'.replace(', ', ',\n').replace(' + ', '\n+ ') for o, e in ways], series,
         title='Linear probe after small pretraining runs', ylabel='accuracy (%)',
+        xlabel='objective of pretraining, with channel encoding by index or wavelength',
         note='bars: standard deviation over seeds',
     )  # fmt: skip
     figure.set_size_inches(10, 5.5)  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
@@ -102,7 +103,8 @@ def plot_missing(
             handles[way] = axes.plot(sizes, scores, label=way, markersize=5, **look)[0]
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(0, 100)
-        tidy(axes, model, 'number of bands that there are', ylabel)
+        first = axes in grid[:, 0]
+        tidy(axes, model, 'number of bands that there are', ylabel if first else '')
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)
     figure.legend(handles.values(), handles.keys(), loc='outside lower left', ncols=2, fontsize=9)
@@ -143,6 +145,11 @@ def plot_shares(
             xerr=100 * np.nan_to_num(np.asarray(error, dtype=float)), capsize=2,
             color=PALETTE[k % len(PALETTE)], edgecolor='white',
             error_kw={'linewidth': 1, 'ecolor': 'black'},
+        )  # fmt: skip
+        # A bar of no length has no color: the point says whose error bar it is.
+        axes.plot(
+            100 * np.asarray(mean), places + shift, color=PALETTE[k % len(PALETTE)], marker='o',
+            markersize=4, markeredgecolor='black', markeredgewidth=0.7, linestyle='none',
         )  # fmt: skip
     axes.axvline(0, color='black', linewidth=1)
     axes.set_yticks(places, bands)
@@ -192,8 +199,9 @@ def plot_greedy(
             for size, score, (band, _) in zip(sizes, scores, steps, strict=True):
                 sign = '+' if way == 'forward' else '\N{MINUS SIGN}'
                 axes.annotate(
-                    f'{sign}{band}', (size, score), (0, 7), textcoords='offset points',
-                    ha='center', fontsize=8, rotation=60, rotation_mode='anchor', va='bottom',
+                    f'{sign}{band}', (size, score), (2, 7), textcoords='offset points',
+                    ha='left', fontsize=8, rotation=60, rotation_mode='anchor', va='center',
+                    path_effects=[withStroke(linewidth=2, foreground='white')],
                 )  # fmt: skip
             label = f'{100 * within:g} point below all bands'
             axes.axhline(level, color='black', linewidth=1, linestyle=':', label=label)

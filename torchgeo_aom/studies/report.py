@@ -30,9 +30,8 @@ def points(mean: float, spread: float | None = None) -> str:
     """A score from 0 to 1 in percent, with its spread where there is one."""
     if mean != mean:
         return 'failed'
-    if spread is None or spread != spread:
-        return f'{100 * mean:.1f}'
-    return f'{100 * mean:.1f} ± {100 * spread:.1f}'
+    value = f'{round(100 * mean, 1) + 0.0:.1f}'  # no -0.0
+    return value if spread is None or spread != spread else f'{value} ± {100 * spread:.1f}'
 
 
 def spread_of(scores: Sequence[float]) -> float:

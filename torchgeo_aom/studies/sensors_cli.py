@@ -75,10 +75,11 @@ def sensors_report(
             model: [_point(by.get((model, way))) for way in ways]
             for model in dict.fromkeys(r.model for r in own)
         }
-        names = [f'{a}\nto {b}' + (f'\n{i}' if i == 'fractional' else '') for a, b, i in ways]
+        names = [f'{a}\nto {b}' + (f'\n{i} index' if i == 'fractional' else '') for a, b, i in ways]
         figure = plot_scores(
             names, series, title=f'{case.name}: trained on one sensor, tested on another',
-            ylabel='accuracy (%)', note='bars: standard deviation over seeds',
+            ylabel='accuracy (%)', xlabel='sensor of training, and of test',
+            note='bars: standard deviation over seeds; no point: a model cannot be tested so',
         )  # fmt: skip
         report.figure(
             f'sensors_{k}', figure, f'{case.name}: accuracy by sensor of training and test.'
