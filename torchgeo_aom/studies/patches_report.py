@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from ..plot import MARKERS, PALETTE
 from .patches import PatchPoint, PatchStudy, best_points, is_dense
@@ -149,8 +150,9 @@ def plot_pareto(found: Sequence[PatchPoint], title: str, ylabel: str) -> Figure:
         )  # fmt: skip
         for point, score in zip(own, scores, strict=True):
             axes.annotate(
-                f'{point.patch} px', (point.ms, score), (5, 4), textcoords='offset points',
-                fontsize=8,
+                f'{point.patch} px', (point.ms, score), (6, -4), textcoords='offset points',
+                fontsize=8, va='top', zorder=4,
+                path_effects=[withStroke(linewidth=2, foreground='white')],
             )  # fmt: skip
     best = best_points(found)
     axes.plot(
@@ -158,7 +160,12 @@ def plot_pareto(found: Sequence[PatchPoint], title: str, ylabel: str) -> Figure:
         linewidth=1, linestyle=':', label='nothing is both faster and better',
     )  # fmt: skip
     axes.set_xscale('log')
+    axes.xaxis.set_major_formatter(lambda value, _: f'{value:g}')
+    axes.margins(x=0.1, y=0.1)
     tidy(axes, title, 'time (ms an image)', ylabel)
     axes.grid(axis='x', color='0.9')
-    figure.legend(loc='outside lower left', fontsize=9)
+    figure.legend(
+        loc='outside lower left', fontsize=9, title='beside each point: its patch size',
+        alignment='left',
+    )  # fmt: skip
     return figure
