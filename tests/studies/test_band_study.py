@@ -154,6 +154,11 @@ class TestStudy:
         assert f'; {sets + 2} passes' in outcome.count  # seeds are those of the folds only
         assert len(outcome.scores['aom_vitt (mine.safetensors)'][Cell(ALL)]) == 2
 
+    def test_folds_that_cannot_be(self, bright: str, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match='groups, got 99'):
+            study(bright, tmp_path, folds=99)
+        assert not (tmp_path / 'rows.csv').exists()
+
     @pytest.mark.parametrize(
         'options',
         [

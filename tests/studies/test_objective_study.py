@@ -125,6 +125,15 @@ def test_refused(sources: str, options: dict[str, Any], said: str) -> None:
         ObjectiveStudy(sources, **options)
 
 
+def test_folds_that_cannot_be(
+    sources: str, bright: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objectives, '_pretrain', made := Made())
+    with pytest.raises(ConfigError, match='groups, got 99'):
+        run_objectives(ObjectiveStudy(sources, (bright,), folds=99), tmp_path)
+    assert made.runs == []
+
+
 def test_sources_that_are_not_there(tmp_path: Path) -> None:
     """Said at once, and not once for every run."""
     with pytest.raises(ConfigError, match='YAML file'):

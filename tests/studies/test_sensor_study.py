@@ -93,6 +93,13 @@ def test_killed_and_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert calls[0] == 18 + 2 * (2 * 3 + 2 * 5 - done)  # none of them is measured twice
 
 
+def test_folds_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cast(dict[str, Any], CASES), 'hls', case)
+    with pytest.raises(ConfigError, match='groups, got 99'):
+        run_sensors(SensorStudy(cases=('hls',), models=('statistics',), folds=99), tmp_path)
+    assert not (tmp_path / 'rows.csv').exists()
+
+
 def test_places_are_never_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = case(tmp_path, 1)
     seen = []

@@ -85,13 +85,27 @@ class FrozenStudy:
         )
 
     def runner(self, data: StudyData, folder: Path) -> Runner:
-        """What measures cells of these data, with rows in ``rows.csv`` of a folder."""
+        """What measures cells of these data, with rows in ``rows.csv`` of a folder.
+
+        Args:
+            data: what is measured.
+            folder: where rows are kept.
+
+        Returns:
+            What measures.
+
+        Raises:
+            ConfigError: if the data cannot be cut into so many folds.
+            DataError: if the folder holds rows of another study.
+        """
         reading = Reading(
             data.probe.normalize.to(self.device), None, self.batch_size, 0, self.device,
             cache_dir=self.cache_dir, progress=False,
         )  # fmt: skip
         store = open_store(folder / 'rows.csv')
-        return Runner(data, store, self.probes, self.folds, self.seeds, reading)
+        runner = Runner(data, store, self.probes, self.folds, self.seeds, reading)
+        runner.divisions(0)
+        return runner
 
     def encoder(
         self, entry: str, seed: int, data: StudyData, patch_size: int | None = None

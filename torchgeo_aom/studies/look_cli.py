@@ -105,6 +105,7 @@ def look(
         'attention', plot_attention(
             weights_of, (side, side), picture, names,
             title=f'{label}: attention of the last block, patches of {scales[-1]} px',
+            patch_size=scales[-1],
         ), 'Attention between bands (left) and to places (right), mean over heads.',
     )  # fmt: skip
     say(f'band tokens of {chips} chips')

@@ -22,6 +22,18 @@ def _bare(axes: Any, title: str = '') -> None:
     axes.set_title(title, fontsize=9)
 
 
+def _extent(shape: tuple[int, ...], patch_size: int) -> tuple[float, float, float, float]:
+    """Where a map of patches lies on its image, in px."""
+    return -0.5, shape[1] * patch_size - 0.5, shape[0] * patch_size - 0.5, -0.5
+
+
+def _crop(axes: Any, picture: Picture) -> None:
+    """Show what lies on the image only."""
+    height, width = picture.shape[:2]
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
+
+
 def plot_band_maps(
     image: Picture, maps: Picture, bands: Sequence[str], *, title: str, patch_size: int
 ) -> Figure:
@@ -77,7 +89,6 @@ def plot_regions(
     figure.suptitle(title, x=0.01, ha='left')
     grid = figure.subplots(len(maps), len(sizes) + 1, squeeze=False)
     shown: Any = None
-    height, width = picture.shape[:2]
     for row, (model, own) in zip(grid, maps.items(), strict=True):
         row[0].imshow(picture)
         _bare(row[0], 'image')
@@ -85,14 +96,11 @@ def plot_regions(
         for axes, (size, values) in zip(row[1:], own.items(), strict=True):
             scaled = (values - values.min()) / max(float(np.ptp(values)), 1e-9)
             axes.imshow(picture)
-            rows, cols = values.shape
-            extent = (-0.5, cols * size - 0.5, rows * size - 0.5, -0.5)
             shown = axes.imshow(
-                scaled, cmap='magma', alpha=0.65, vmin=0, vmax=1, extent=extent,
-                interpolation='nearest',
+                scaled, cmap='magma', alpha=0.65, vmin=0, vmax=1, interpolation='nearest',
+                extent=_extent(values.shape, size),
             )  # fmt: skip
-            axes.set_xlim(-0.5, width - 0.5)
-            axes.set_ylim(height - 0.5, -0.5)
+            _crop(axes, picture)
             _bare(axes, f'patches of {size} px')
     label = 'distance of the place from the mean of all places (from least to most)'
     figure.colorbar(shown, ax=grid, location='bottom', shrink=0.4, aspect=40, label=label)
@@ -101,7 +109,7 @@ def plot_regions(
 
 def plot_attention(
     weights: Picture, grid_size: tuple[int, int], picture: Picture, bands: Sequence[str], *,
-    title: str,
+    title: str, patch_size: int,
 ) -> Figure:  # fmt: skip
     """Plot attention over bands and over places.
 
@@ -111,6 +119,7 @@ def plot_attention(
         picture: the image for people, (H, W, 3).
         bands: names of the bands.
         title: title of the figure.
+        patch_size: in px; places at the right and bottom may reach beyond the image.
 
     Returns:
         The figure.
@@ -129,7 +138,11 @@ def plot_attention(
     figure.colorbar(shown, ax=left, shrink=0.8, label=f'attention (%; evenly: {even:.1f})')
     middle.imshow(picture)
     _bare(middle, 'image')
-    shown = right.imshow(received * received.size, cmap='magma')
+    shown = right.imshow(
+        received * received.size, cmap='magma', extent=_extent(received.shape, patch_size)
+    )
+    for axes in (middle, right):
+        _crop(axes, picture)
     _bare(right, 'places that attention goes to')
     figure.colorbar(shown, ax=right, shrink=0.8, label='attention (times an even share)')
     return figure

@@ -185,7 +185,7 @@ def run_objectives(
         What was measured, failures with their reasons, and what was done in one line.
 
     Raises:
-        ConfigError: if data do not fit.
+        ConfigError: if data do not fit, or cannot be cut into so many folds.
         DataError: if images are missing.
 
     .. versionadded:: 0.1
@@ -221,6 +221,8 @@ class _Work:
         self.store = RowStore(folder / 'rows.csv', KEY, ('score', 'status', 'error'))
         self.rows = self.store.rows()
         self.tests = _tests(config)
+        for one in self.tests.values():  # folds that cannot be: said before anything is trained
+            fold_divisions(one.labels, one.probe.groups, config.folds)
         self.id = _run_id(config, self.tests)
         self.failures: list[tuple[str, str]] = []
         self.cells = self.kept = self.trained = self.passes = self.images = 0

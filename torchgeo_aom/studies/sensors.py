@@ -98,13 +98,15 @@ def run_sensors(
         The cases, what was measured, failures with their reasons, and what was done in one line.
 
     Raises:
-        ConfigError: if an option is unknown.
+        ConfigError: if an option is unknown, or the data cannot be cut into so many folds.
         DataError: if data are missing.
 
     .. versionadded:: 0.1
     """
     register()
     cases = [CASES[name](Path(config.root).expanduser(), config.every) for name in config.cases]
+    for case in cases:  # folds that cannot be: said before anything is measured
+        fold_divisions(case.labels, case.groups, config.folds)
     store = RowStore(folder / 'rows.csv', KEY, ('score', 'scores', 'status', 'error'))
     work = _Work(config, store)
     found: dict[tuple[str, str, str, str, str], list[float]] = {}
