@@ -312,3 +312,16 @@ def test_check_image() -> None:
             check_image(x)
     with pytest.raises(InputError, match='ndarray'):
         check_image(np.zeros((1, 3, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    'product, stored',
+    [('l2a', dn(3, 16, 16)), ('uint8', (dn(3, 16, 16).int() // 16).to(torch.uint8))],
+)
+def test_stored_numbers_for_an_image(product: str, stored: torch.Tensor) -> None:
+    normalize = Normalize('sentinel2:rgb', product, mean=0.2, std=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        check_image(normalize(stored)[None])
+    with pytest.warns(UnitWarning, match='look like stored numbers'):
+        check_image(stored.float()[None])

@@ -153,7 +153,9 @@ def warn(message: str, category: type[Warning]) -> None:
 
     .. versionadded:: 0.1
     """
-    inside = ('torchgeo_aom', 'torchgeo', 'torch', 'timm', 'segmentation_models_pytorch')
+    inside = (
+        'torchgeo_aom', 'torchgeo', 'torch', 'timm', 'segmentation_models_pytorch', 'lightning',
+    )  # fmt: skip
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get('__name__', '').split('.')[0] in inside:
         frame, level = frame.f_back, level + 1

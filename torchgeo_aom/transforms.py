@@ -31,6 +31,8 @@ __all__ = ('Normalize', 'NormalizeSample', 'check_image')
 # Reflectance outside this range is not physical: clouds, snow and glint stay below 2, sensors
 # saturate below 7, and atmospheric correction leaves a little below 0; a fill of -9999 is outside.
 _PLAUSIBLE = (-0.5, 10.0)
+# Normalized values are about 1 in size, stored numbers 50 (8 bits) to thousands.
+_STORED = 20.0
 _DTYPES = (
     torch.uint8,
     torch.int8,
@@ -303,6 +305,9 @@ def check_image(x: object, channels: int | None = None) -> None:
     Raises:
         BandError: if the number of channels differs.
         InputError: if shape, type or values cannot be used.
+
+    Warns:
+        UnitWarning: if the values are so large that nobody can have normalized them.
     """
     if not isinstance(x, Tensor):
         raise InputError(f'AOM expects a tensor (B, C, H, W), got {type(x).__name__}')
@@ -322,6 +327,14 @@ def check_image(x: object, channels: int | None = None) -> None:
         raise InputError(
             f'{count} of {x.numel()} values of the image are NaN or infinite: fill them first, '
             f'for example with torchgeo_aom.transforms.Normalize(..., nodata_fill=True)'
+        )
+    if float(x.abs().mean(dtype=torch.float32)) > _STORED:
+        # The same text for all images, so that Python shows it once.
+        warn(
+            f'the values of the image are above {_STORED:g} in size on average, so they look like '
+            'stored numbers: AOM expects normalized ones, mean 0 and standard deviation 1. Apply '
+            'torchgeo_aom.transforms.Normalize(bands, product=...) once, before the task',
+            UnitWarning,
         )
 
 

@@ -21,6 +21,7 @@ from torchgeo_aom.bands import Product
 from torchgeo_aom.datasets import GeoBench
 from torchgeo_aom.datasets.geobench_tasks import TASKS
 from torchgeo_aom.errors import BandError, ConfigError, DataError, UnitError, UnitWarning
+from torchgeo_aom.tasks.probe_data import open_data
 from torchgeo_aom.transforms import Normalize
 
 
@@ -226,6 +227,14 @@ def test_roots(root: Path) -> None:
     assert len(GeoBench('m-eurosat', root, 'valid')) == len(GeoBench('m-eurosat', root, 'val'))
 
 
+def test_folds_take_each_sample_once(root: Path) -> None:
+    data = open_data('GeoBench', {'task': 'm-eurosat', 'root': str(root)}, splits=None)
+    assert len(set(data.names)) == len(data.names)
+    assert len(data.names) == sum(
+        len(GeoBench('m-eurosat', root, split)) for split in ('train', 'val', 'test')
+    )
+
+
 def test_fingerprint(root: Path, tmp_path: Path) -> None:
     first = GeoBench('m-eurosat', root, bands='rgb').fingerprint()
     assert first == GeoBench('m-eurosat', root, bands='rgb').fingerprint()
@@ -236,7 +245,7 @@ def test_fingerprint(root: Path, tmp_path: Path) -> None:
 def test_wrong_arguments(root: Path, tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({'task': 'm-eurosatt'}, ConfigError, "did you mean 'm-eurosat'"),
-        ({'split': 'validation'}, ConfigError, "'train', 'val', 'valid', 'test', got 'validation'"),
+        ({'split': 'validation'}, ConfigError, "'train', 'val', 'test', got 'validation'"),
         ({'partition': '0.02x_train'}, ConfigError, "it has '0.01x_train', 'default'"),
         ({'download': True}, ConfigError, 'cannot be downloaded.* Get m-eurosat by hand'),
         ({'ignore_no_data': True}, ConfigError, 'has no class "no data"'),

@@ -189,6 +189,13 @@ class TestStep:
         {'negatives': 'paper'},
         {'memory': 'none'},
         {'on_collapse': 'raise'},
+        {'metrics_every': 0},
+        {'figure_every': -1},
+        {'temperature': 0.0},
+        {'epochs': 0},
+        {'epochs': 10},  # of which 20 of warm-up
+        {'warmup_epochs': -1},
+        {'batch_size': 0},
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:

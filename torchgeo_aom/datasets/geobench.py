@@ -33,8 +33,6 @@ class GeoBench(BandDataset):
     .. versionadded:: 0.1
     """
 
-    splits = ('train', 'val', 'valid', 'test')
-
     def __init__(
         self,
         task: str = 'm-eurosat',
@@ -72,7 +70,8 @@ class GeoBench(BandDataset):
         self.task: Task = find_task(task)
         super().__init__(self.task.bands, bands, product or self.task.product, transforms)
         no_download(download, where(self.task))
-        self.split = checked_split(split, self.splits)
+        # The files' own name for it is no split of its own: folds take each split once.
+        self.split = checked_split('val' if split == 'valid' else split, self.splits)
         if ignore_no_data and self.task.no_data is None:
             raise ConfigError(f'{self.task.name} has no class "no data": leave ignore_no_data out')
         self.target, self.classes = self.task.target, self.task.classes

@@ -16,9 +16,6 @@ from torch import Tensor, distributed, nn
 
 from ..bands import resolve_bands
 from ..errors import AOMWarning, ConfigError, DataError, suggest
-from ..layers.masking import MASK_KINDS, visible_count
-from ..layers.tokenizer import checked_patch_size
-from ..layers.views import check_view
 from ..models.aom import AOM, SIZES
 from ..models.decoder import Decoder, ProjectionHead
 from ..models.weights import load_state
@@ -31,9 +28,10 @@ from .pretrain_metrics import (
     scale_similarity,
     write_samples,
 )
+from .pretrain_options import check_options
 from .pretrain_step import MaskedScales, SaveOnTerm, StepResult, check_batch
 from .processes import world_size
-from .schedule import OPTIMIZERS, decay_groups, muon_groups, warmup_cosine
+from .schedule import decay_groups, muon_groups, warmup_cosine
 
 __all__ = ('PretrainTask',)
 
@@ -165,8 +163,8 @@ class PretrainTask(MaskedScales):
 
     def configure_models(self) -> None:
         """Build encoder, decoders and projection heads."""
-        self._check_options()
         hparams = self.hparams
+        check_options(hparams)
         model, patch_sizes = hparams['model'], hparams['patch_sizes']
         if model not in SIZES:
             raise ConfigError(
@@ -198,42 +196,6 @@ class PretrainTask(MaskedScales):
             module.grad_checkpointing = hparams['grad_checkpointing']
         if hparams['compile']:
             compile_blocks(self)
-
-    def _check_options(self) -> None:
-        options = self.hparams
-        sizes = options['patch_sizes']
-        for size in sizes:
-            if not isinstance(size, int):
-                raise ConfigError(f'patch_sizes must be integers in px, got {size!r}.')
-            checked_patch_size(size)
-        count = len(sizes) if options['scales_per_step'] is None else options['scales_per_step']
-        if not sizes or len(set(sizes)) < len(sizes) or not 1 <= count <= len(sizes):
-            raise ConfigError(
-                'patch_sizes must be different, and scales_per_step 1 to their number, got '
-                f'{tuple(sizes)} and {options["scales_per_step"]}.'
-            )
-        recon, align = options['recon_weight'], options['align_weight']
-        if min(recon, align) < 0 or recon + align == 0:
-            raise ConfigError(
-                f'recon_weight and align_weight must be positive or 0, not both 0, got {recon} and '
-                f'{align}.'
-            )
-        if align and count < 2:
-            raise ConfigError(
-                'Alignment needs at least 2 scales a step; give more patch_sizes or a larger '
-                'scales_per_step, or align_weight=0.'
-            )
-        allowed = {
-            'mask_kind': MASK_KINDS,
-            'negatives': ('none', 'batch'),
-            'memory': ('all', 'scale'),
-            'optimizer': OPTIMIZERS,
-        }
-        for key, values in allowed.items():
-            if options[key] not in values:
-                raise ConfigError(f'{key} must be one of {values}, got {options[key]!r}.')
-        visible_count(100, options['mask_ratio'])
-        check_view(options['view_size'], options['view_scale'])
 
     # -- Lightning ---------------------------------------------------------------------------
 
