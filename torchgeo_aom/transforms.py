@@ -34,17 +34,9 @@ _PLAUSIBLE = (-0.5, 10.0)
 # Normalized values are about 1 in size, stored numbers 50 (8 bits) to thousands.
 _STORED = 20.0
 _DTYPES = (
-    torch.uint8,
-    torch.int8,
-    torch.uint16,
-    torch.int16,
-    torch.int32,
-    torch.int64,
-    torch.float16,
-    torch.bfloat16,
-    torch.float32,
-    torch.float64,
-)
+    torch.uint8, torch.int8, torch.uint16, torch.int16, torch.int32, torch.int64, torch.float16,
+    torch.bfloat16, torch.float32, torch.float64,
+)  # fmt: skip
 
 
 class Normalize(nn.Module):
@@ -331,9 +323,8 @@ def check_image(x: object, channels: int | None = None) -> None:
     if float(x.abs().mean(dtype=torch.float32)) > _STORED:
         # The same text for all images, so that Python shows it once.
         warn(
-            f'the values of the image are above {_STORED:g} in size on average, so they look like '
-            'stored numbers: AOM expects normalized ones, mean 0 and standard deviation 1. Apply '
-            'torchgeo_aom.transforms.Normalize(bands, product=...) once, before the task',
+            f'the values of the image, above {_STORED:g} on average, look like stored numbers: '
+            'apply torchgeo_aom.transforms.Normalize(bands, product=...) once, before the task',
             UnitWarning,
         )
 
