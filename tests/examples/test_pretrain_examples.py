@@ -14,6 +14,7 @@ from example_tools import EXAMPLES, QUIET, SHORT, folder, load, start
 from true_files import hls_water
 
 from torchgeo_aom.cli import main
+from torchgeo_aom.errors import AOMWarning
 
 FOLDER = EXAMPLES / 'pretrain'
 SMALL = (
@@ -58,10 +59,13 @@ def test_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder(data / 'activefire', [0, 1, 2, 3, 12, 10, 11, 9, 4, 5, 6])
     for name in ('geopile', 'fmow_rgb', 'openearthmap'):
         folder(data / name, [3, 2, 1], 'uint8')
-    fit(
-        'paper.yaml', '--model.init_args.model=aom_vitt', '--trainer.devices=1',
-        '--trainer.num_nodes=1', '--trainer.strategy=auto', '--trainer.precision=32-true',
-    )  # fmt: skip
+    # Images a step, of all devices, as in the file: another number than that of the data, a device.
+    with pytest.warns(AOMWarning, match='takes 4 images, .* batch_size=1024'):
+        fit(
+            'paper.yaml', '--model.init_args.model=aom_vitt', '--trainer.devices=1',
+            '--trainer.num_nodes=1', '--trainer.strategy=auto', '--trainer.precision=32-true',
+            '--model.init_args.batch_size=1024',
+        )  # fmt: skip
     last = tmp_path / 'runs' / 'paper' / 'checkpoints' / 'last.ckpt'
     found = torch.load(last, weights_only=True)
     assert found['global_step'] == 1

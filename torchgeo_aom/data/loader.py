@@ -164,7 +164,9 @@ class PretrainDataModule(BaseDataModule):
         """Check the options; nothing is opened yet."""
         super().__init__(PretrainDataset, batch_size, num_workers)
         blocks = read_sources(sources)
-        self.save_hyperparameters()
+        # Not for the logger: Lightning refuses names that a task has too, such as batch_size, with
+        # another value, and that of a device is not that of a step.
+        self.save_hyperparameters(logger=False)
         self.hparams['sources'] = blocks
         self.seed = seed
         self.crop_scale = _pair('crop_scale', crop_scale, 1.0)
