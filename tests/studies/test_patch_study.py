@@ -71,7 +71,9 @@ def test_masks_killed_and_started_again(tmp_path: Path, monkeypatch: pytest.Monk
     data = {'root': str(hls_water(tmp_path / 'hls'))}
 
     def study(name: str) -> Any:
-        config = PatchStudy(dataset='HLSWater', dataset_args=data, seeds=2, patch_sizes=(32, 64))
+        config = PatchStudy(
+            dataset='HLSWater', dataset_args=data, seeds=2, patch_sizes=(32, 64), weights='default'
+        )
         return run_patches(config, tmp_path / name)
 
     trained: list[tuple[int, int]] = []
@@ -89,6 +91,7 @@ def test_masks_killed_and_started_again(tmp_path: Path, monkeypatch: pytest.Monk
     again = study('killed')
     assert trained == [(32, 0), (32, 1), (64, 0), (64, 1)]
     assert [point.scores for point in again[0]] == [(0.32, 0.32 + 0.1), (0.64, 0.64 + 0.1)]
+    assert {point.model for point in again[0]} == {'aom_vitt (AOMTiny_Weights.OPTICAL)'}
     assert repr(study('killed')) == repr(again) == repr(study('whole'))
 
 

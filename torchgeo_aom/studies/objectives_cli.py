@@ -25,7 +25,7 @@ objectives: {'; '.join(OBJECTIVES)}
 
 examples:
   torchgeo-aom study objectives --sources examples/pretrain/objectives.yaml
-  torchgeo-aom study objectives --sources FILE --tests EuroSAT200 WorldCoverPatches=DIR --every 2
+  torchgeo-aom study objectives --sources FILE --tests EuroSAT200 UCMerced=DIR --every 2
 """
 #: Tables 4 and 5: accuracy in percent. The paper has one InfoNCE, which may mean either of ours.
 FULL = {'EuroSAT200': 97.87, 'UCMerced': 93.57}
@@ -57,9 +57,8 @@ def objectives_report(
         The report.
     """
     report = Report('Objectives and encodings in small')
-    blocks = '1 block' if config.depth == 1 else f'{config.depth} blocks'
     report.text(
-        f'aom_vitt with {blocks}, {config.steps} steps of {config.batch_size} images '
+        f'aom_vitt with {_blocks(config)}, {config.steps} steps of {config.batch_size} images '
         f'each, the same images, masks and budget for every run; {config.seeds} seeds, ± is the '
         f'standard deviation over them. Linear probe of frozen features, {config.folds} folds of '
         'whole groups, accuracy in percent. The paper trains ViT-B for 220 epochs on 1.26 million '
@@ -105,6 +104,10 @@ def objectives_report(
         report.heading('Failed')
         report.table(('What', 'Why'), failures)
     return report
+
+
+def _blocks(config: ObjectiveStudy) -> str:
+    return '1 block' if config.depth == 1 else f'{config.depth} blocks'
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -178,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     kept = [
         {
             'dataset': r.test, 'bands': 'all', 'run': f'{r.objective} {r.encoding}',
-            'model': f'aom_vitt, {config.depth} blocks, {config.steps} steps', 'scores': r.scores,
+            'model': f'aom_vitt, {_blocks(config)}, {config.steps} steps', 'scores': r.scores,
         }
         for r in results
     ]  # fmt: skip

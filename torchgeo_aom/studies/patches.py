@@ -15,6 +15,7 @@ from ..errors import AOMError, ConfigError
 from ..layers.tokenizer import checked_patch_size
 from ..models.aom import SIZES
 from ..models.registry import register
+from ..models.weights import default_weights
 from ..tasks.rows import FAILED
 from ..tasks.segment_run import Protocol, run_segmentation
 from .cells import Cell
@@ -209,6 +210,8 @@ def _dense(
         for entry in config.models:
             name, _, own = entry.partition('=')
             weights = own or config.weights
+            if weights == 'default':
+                weights = str(default_weights(name))
             label = f'{name} ({weights_title(weights) if weights else RANDOM})'
             for patch in config.patch_sizes:
                 protocol = Protocol(
