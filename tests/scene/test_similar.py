@@ -62,6 +62,16 @@ class TestSimilar:
         assert again.geometry[0].bounds == (500_000, 4_649_680, 500_320, 4_650_000)
         assert (tmp_path / 'o.png').stat().st_size > 10_000
 
+    def test_scenes_of_one_name_are_several(self, tmp_path: Path) -> None:
+        values = pixels(height=96, width=96)
+        paths = []
+        for name, light in (('june', 0), ('july', 300)):
+            (tmp_path / name).mkdir()
+            paths.append(vectors(tmp_path / name, 'scene', values + light))
+        found = similar_places(paths, tmp_path / 'o.parquet', at=(500_100, 4_649_900), count=1)
+        assert found[['row', 'column']].to_numpy().tolist() == [[0, 0], [0, 0]]
+        np.testing.assert_allclose(found['similarity'], 1, atol=1e-3)
+
     def test_degrees(self, tmp_path: Path) -> None:
         path = vectors(tmp_path, 'one', pixels(height=96, width=96))
         code = main(

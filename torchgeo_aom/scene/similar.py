@@ -29,7 +29,7 @@ _SAME = ('AOM_WEIGHTS_SHA256', 'AOM_PATCH_SIZE')
 def similarities(
     vectors: NDArray[np.float32],
     query: int,
-    scenes: Sequence[str] | None = None,
+    scenes: Sequence[str | int] | None = None,
     center: bool = True,
 ) -> NDArray[np.float32]:
     """Cosine similarity of vectors with one of them.
@@ -37,7 +37,7 @@ def similarities(
     Args:
         vectors: vectors (N, D).
         query: number of the one.
-        scenes: scene of each vector, where there are several.
+        scenes: scene of each vector, a name or a number, where there are several.
         center: whether the mean of each scene is taken away before; else what a scene has in common
             (the season, the light, the sensor) makes all of its windows alike.
 
@@ -99,7 +99,9 @@ def similar_places(
     frames, vectors = _joined(files, read)
     query = _window_at(frames[0], at, lonlat)
     everything = geopandas.GeoDataFrame(pandas.concat(frames, ignore_index=True))
-    everything['similarity'] = similarities(vectors, query, everything['scene'].tolist(), center)
+    # By file: two dates of a place may be called the same.
+    numbers = [k for k, frame in enumerate(frames) for _ in range(len(frame))]
+    everything['similarity'] = similarities(vectors, query, numbers, center)
     order = everything.sort_values('similarity', ascending=False, kind='stable').index
     best = [query, *[k for k in order if k != query]][: count + 1]
     found = everything.loc[best].reset_index(drop=True)
