@@ -86,11 +86,13 @@ def test_masks_killed_and_started_again(tmp_path: Path, monkeypatch: pytest.Monk
         return {'mean IoU': protocol.patch_size / 100 + cell['seed'] / 10}
 
     monkeypatch.setattr(segment_run, '_measured', measured)
+    monkeypatch.setattr(patches, 'measure_cost', lambda run, images: (run().shape[1], 2.0))
     with pytest.raises(KeyboardInterrupt):
         study('killed')
     again = study('killed')
     assert trained == [(32, 0), (32, 1), (64, 0), (64, 1)]
     assert [point.scores for point in again[0]] == [(0.32, 0.32 + 0.1), (0.64, 0.64 + 0.1)]
+    assert [(point.ms, point.mib) for point in again[0]] == [(192.0, 2.0)] * 2  # of the encoder
     assert {point.model for point in again[0]} == {'aom_vitt (AOMTiny_Weights.OPTICAL)'}
     assert repr(study('killed')) == repr(again) == repr(study('whole'))
 

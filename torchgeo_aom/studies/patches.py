@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..bands import Band
 from ..datamodules.base import find_dataset
 from ..errors import AOMError, ConfigError
 from ..layers.tokenizer import checked_patch_size
@@ -20,7 +21,7 @@ from ..tasks.rows import FAILED
 from ..tasks.segment_run import Protocol, run_segmentation
 from .cells import Cell
 from .cost import measure_cost
-from .encoder import RANDOM, Encoder, weights_title
+from .encoder import RANDOM, Encoder, build_encoder, weights_title
 from .frozen import FrozenStudy
 from .held import StudyData
 from .peers import Batch
@@ -122,7 +123,7 @@ def run_patches(
     data = config.read()
     subsets = _subsets(config, data)
     runner = config.runner(data, folder)
-    costs = RowStore(folder / 'costs.csv', ('model', 'patch', 'bands', 'size'), ('ms', 'mib'))
+    costs = _cost_store(folder)
     say(
         f'{data.probe.name}: {len(data.labels)} images of {data.probe.size[0]} x '
         f'{data.probe.size[1]} px, patches of {", ".join(map(str, config.patch_sizes))} px'
@@ -153,7 +154,8 @@ def run_patches(
                         bar.step(f'{first.label}, {patch} px', runner.count.kept == kept)
                 for subset in subsets:
                     key = (first.label, patch, subset.name)
-                    shown[key] = _cost(config, costs, first, patch, subset, data)
+                    bands = tuple(data.bands[k] for k in subset.columns)
+                    shown[key] = _cost(config, costs, first, patch, bands, data.probe.size)
     points = []
     for (model, patch, name), scores in found.items():
         subset = next(s for s in subsets if s.name == name)
@@ -173,21 +175,23 @@ def _subsets(config: PatchStudy, data: StudyData) -> list[Subset]:
     return [every, *(s for s in presets(data.bands) if s.name == 'RGB')]
 
 
+def _cost_store(folder: Path) -> RowStore:
+    return RowStore(folder / 'costs.csv', ('model', 'patch', 'bands', 'size'), ('ms', 'mib'))
+
+
 def _cost(
-    config: PatchStudy, store: RowStore, encoder: Encoder, patch: int, subset: Subset,
-    data: StudyData,
+    config: PatchStudy, store: RowStore, encoder: Encoder, patch: int, bands: tuple[Band, ...],
+    size: tuple[int, int],
 ) -> tuple[float, float]:  # fmt: skip
     """Time and memory, measured once a machine: rows of an earlier run are taken as they are."""
-    bands = tuple(data.bands[k] for k in subset.columns)
-    size = f'{data.probe.size[0]}x{data.probe.size[1]}'
-    key = (encoder.name, str(patch), '+'.join(band.name for band in bands), size)
+    names = '+'.join(band.name for band in bands)
+    key = (encoder.name, str(patch), names, f'{size[0]}x{size[1]}')
     kept = store.rows().get(key)
     if kept is not None:
         return float(kept['ms']), float(kept['mib'])
-    mean, std = data.scale(config.device)
-    part = list(subset.columns)
-    images = torch.randn(COST_BATCH, len(bands), *data.probe.size, device=config.device)
-    batch = Batch(images, bands, mean[part], std[part])
+    images = torch.randn(COST_BATCH, len(bands), *size, device=config.device)
+    one = torch.ones(len(bands), 1, 1, device=config.device)
+    batch = Batch(images, bands, 0 * one, one)
     try:
         with torch.inference_mode():
             ms, mib = measure_cost(lambda: encoder.function(batch), COST_BATCH)
@@ -204,6 +208,7 @@ def _dense(
 ) -> tuple[list[PatchPoint], list[tuple[str, str]], str]:
     """Mean IoU of a UPerNet head on the frozen encoder, trained for each patch size and seed."""
     points, failures = [], []
+    costs = _cost_store(folder)
     wanted: dict[str, Any] = {'all': None, **{k: list(v) for k, v in config.presets.items()}}
     total = len(config.models) * len(config.patch_sizes) * len(wanted)
     with Progress(total, 'training') as bar:
@@ -229,8 +234,15 @@ def _dense(
                     dataset: Any = data.test_dataset
                     height, width = dataset[0]['image'].shape[-2:]
                     tokens = len(data.bands) * -(-height // patch) * -(-width // patch)
+                    encoder = build_encoder(
+                        name, 0, dataset.band_objects, (height, width), patch_size=patch,
+                        weights=weights, device=config.device,
+                    )  # fmt: skip
+                    cost = _cost(
+                        config, costs, encoder, patch, dataset.band_objects, (height, width)
+                    )
                     known = (len(data.bands), patch, tokens, scores)
-                    points.append(PatchPoint(label, bands, *known, float('nan'), float('nan')))
+                    points.append(PatchPoint(label, bands, *known, *cost))
                     bar.step(f'{label}, {patch} px')
     count = f'{total * config.seeds} trainings of {config.steps} steps, those kept included'
     say(count)

@@ -44,7 +44,8 @@ def patches_report(
     report = Report(f'Patch sizes on {config.dataset}')
     report.text(
         f'{how}, {config.seeds} seeds; {metric} in percent, ± is the deviation over seeds. '
-        'The paper shows curves for UC Merced and SPARCS without printing their values (Figure 5).'
+        'The paper shows curves for UC Merced and SPARCS without printing their values (Figure 5). '
+        'Time and memory are those of the encoder.'
     )
     report.text(f'Made by: {command}')
     report.text(f'Work: {count}.')
