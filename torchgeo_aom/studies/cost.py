@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,13 @@ def measure_cost(run: Callable[[], Any], images: int, repeats: int = 3) -> tuple
     Args:
         run: the pass.
         images: images of the batch.
-        repeats: timed passes, after one that warms up and measures memory.
+        repeats: timed passes, after one that warms up and one that measures memory.
 
     Returns:
         Milliseconds an image of the fastest pass, and MiB that the pass needs at its peak beyond
         what was there before; NaN where the system does not tell.
     """
+    run()
     memory = peak_memory(run)
     seconds = []
     for _ in range(repeats):
@@ -63,10 +66,17 @@ def _peak_is_told() -> bool:
 
 def _host_peak(run: Callable[[], Any]) -> float:
     """Peak of the memory of this process beyond what was there before, in MiB."""
+    _give_back()
     Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
     before = _status('VmRSS')
     run()
     return (_status('VmHWM') - before) / 1024
+
+
+def _give_back() -> None:
+    """Give what was freed back to the system: a pass that takes it again would seem free."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _status(name: str) -> int:
