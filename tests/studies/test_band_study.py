@@ -168,6 +168,7 @@ class TestStudy:
             {'importance': ('best',)},
             {'importance_models': ('aom_vits',)},
             {'seeds': 0},
+            {'precision': 'float16'},
         ],
     )
     def test_refused(self, options: dict[str, Any]) -> None:

@@ -146,3 +146,9 @@ class Nowhere:
 def test_refused(options: dict[str, Any]) -> None:
     with pytest.raises((ConfigError, ValueError)):
         PatchStudy(**options)
+
+
+def test_precision_of_heads(tmp_path: Path) -> None:
+    config = PatchStudy('HLSWater', precision='bfloat16')
+    with pytest.raises(ConfigError, match='heads are trained in float32'):
+        run_patches(config, tmp_path)

@@ -48,6 +48,25 @@ def test_seeds_differ() -> None:
     assert one.facts != other.facts
 
 
+@pytest.mark.parametrize('name', ['aom_vitt', 'resnet50'])
+def test_precision(name: str) -> None:
+    """Products of half the width: nearly the same features, kept apart from those of float32."""
+    full = build_encoder(name, 0, EUROSAT, (32, 32))
+    half = build_encoder(name, 0, EUROSAT, (32, 32), precision='bfloat16')
+    assert half.facts != full.facts and half.given == f'{full.given}; bfloat16'
+    with torch.inference_mode():
+        x, y = (encoder.function(batch()).flatten() for encoder in (full, half))
+    assert y.dtype == torch.float32 and not torch.equal(x, y)
+    assert torch.nn.functional.cosine_similarity(x, y, dim=0) > 0.99
+
+
+def test_precision_of_baselines() -> None:
+    assert (
+        build_encoder('rcf', 0, EUROSAT, (32, 32), precision='bfloat16').facts
+        == build_encoder('rcf', 0, EUROSAT, (32, 32)).facts
+    )
+
+
 def test_bands_go_to_their_places() -> None:
     """B8A is last in EuroSAT files and ninth in SSL4EO's order; others are zero."""
     red, nir = EUROSAT[3], EUROSAT[12]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..errors import ConfigError, suggest
 from ..layers.tokenizer import checked_patch_size
 from ..models.aom import AOM, SIZES
 from ..models.patch_rule import PRETRAINED, choose_patch_size, is_auto
+from ..models.precision import mixed_precision
 from ..models.registry import random_backbone
 from ..models.weights import default_weights, load_backbone, read_source
 from ..tasks.baselines import KERNEL_SIZE, band_statistics, convolve
@@ -120,6 +121,7 @@ def build_encoder(
     peer_weights: bool = False,
     peer_size: int | None = None,
     device: str = 'cpu',
+    precision: str = 'float32',
 ) -> Encoder:
     """Make a model.
 
@@ -134,6 +136,8 @@ def build_encoder(
         peer_size: height and width in px that peers see images in; their own where they load
             weights, else about that of the images.
         device: where to run it.
+        precision: of the products of networks, ``'float32'`` or ``'bfloat16'``; baselines are
+            computed in float32.
 
     Returns:
         The model, frozen.
@@ -152,16 +156,30 @@ def build_encoder(
     if name == 'rcf':
         return _rcf(seed, device)
     if name in SIZES:
-        return _aom(name, seed, bands, size, patch_size, own or weights, device)
+        found = _aom(name, seed, bands, size, patch_size, own or weights, device)
+        return _at_precision(found, device, precision)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         peer = build_peer(name, size, peer_weights, peer_size)
     module = peer.module.to(device).eval()
     facts = module_digest(module) + f'{name} {peer.size}'.encode()
-    return Encoder(
+    found = Encoder(
         name, peer.weights or RANDOM, peer.given, peer.takes_any, True, facts, peer.function,
         as_reflectance=peer.as_reflectance,
     )  # fmt: skip
+    return _at_precision(found, device, precision)
+
+
+def _at_precision(encoder: Encoder, device: str, precision: str) -> Encoder:
+    if precision == 'float32':
+        return encoder
+
+    def function(batch: Batch) -> Tensor:
+        with mixed_precision(torch.device(device), precision):
+            return encoder.function(batch).float()
+
+    facts = encoder.facts + precision.encode()
+    return replace(encoder, function=function, facts=facts, given=f'{encoder.given}; {precision}')
 
 
 def _statistics(batch: Batch) -> Tensor:

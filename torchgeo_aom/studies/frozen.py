@@ -9,8 +9,10 @@ from typing import Any
 
 from ..bands import BandSpec
 from ..errors import ConfigError
+from ..models.precision import check_precision
 from ..tasks.features import Reading
 from ..tasks.probe_data import open_data
+from ..tasks.readout import READOUT_PRECISIONS
 from .cells import Runner, open_store
 from .encoder import Encoder, build_encoder, check_models
 from .held import StudyData, hold
@@ -39,6 +41,8 @@ class FrozenStudy:
         every: take only every n-th sample.
         batch_size: images a batch.
         device: ``'cpu'``, ``'cuda'`` ...
+        precision: of the products of networks, ``'float32'``, or ``'bfloat16'``, which GPUs and
+            CPUs with matrix units do faster.
         cache_dir: where features are kept; the user's cache where not given.
     """
 
@@ -57,11 +61,13 @@ class FrozenStudy:
     every: int = 1
     batch_size: int = 50
     device: str = 'cpu'
+    precision: str = 'float32'
     cache_dir: str | None = None
 
     def __post_init__(self) -> None:
         """Check what nothing further down checks."""
         check_models(self.models)
+        check_precision(self.precision, READOUT_PRECISIONS)
         for name in ('seeds', 'batch_size', 'every'):
             if getattr(self, name) < 1:
                 raise ConfigError(f'{name} must be at least 1, got {getattr(self, name)}')
@@ -114,5 +120,5 @@ class FrozenStudy:
         return build_encoder(
             entry, seed, data.bands, data.probe.size, patch_size=patch_size or self.patch_size,
             weights=self.weights, peer_weights=self.peer_weights, peer_size=self.peer_size,
-            device=self.device,
+            device=self.device, precision=self.precision,
         )  # fmt: skip

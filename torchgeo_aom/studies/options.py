@@ -9,6 +9,7 @@ from typing import Any
 
 from ..command import key_values, output_folder
 from ..models.patch_rule import read_patch_size
+from ..tasks.readout import READOUT_PRECISIONS
 from .cli import values_of
 
 __all__ = ('add_common', 'common_values', 'study_parser')
@@ -72,6 +73,10 @@ def add_common(add: Any, kind: type[Any], data: bool = True) -> None:
     add('--every', type=int, metavar='N', help='take only every n-th sample (default: 1)')
     add('--batch-size', type=int, metavar='N', help='images a batch (default: 50)')
     add('--device', help='cpu (default), cuda')
+    add(
+        '--precision', choices=READOUT_PRECISIONS,
+        help='number format of the products of networks (default: float32)',
+    )  # fmt: skip
     add('--cache-dir', metavar='DIR', help="folder of features (default: in the user's cache)")
 
 

@@ -119,6 +119,11 @@ def run_patches(
     """
     register()
     if is_dense(config):
+        if config.precision != 'float32':
+            raise ConfigError(
+                f'precision is of features for probes; where samples have masks, as those of '
+                f'{config.dataset}, heads are trained in float32. Got {config.precision!r}'
+            )
         return _dense(config, folder, say)
     data = config.read()
     subsets = _subsets(config, data)
@@ -185,7 +190,9 @@ def _cost(
 ) -> tuple[float, float]:  # fmt: skip
     """Time and memory, measured once a machine: rows of an earlier run are taken as they are."""
     names = '+'.join(band.name for band in bands)
-    key = (encoder.name, str(patch), names, f'{size[0]}x{size[1]}')
+    half = config.precision != 'float32'
+    model = f'{encoder.name}, {config.precision}' if half else encoder.name
+    key = (model, str(patch), names, f'{size[0]}x{size[1]}')
     kept = store.rows().get(key)
     if kept is not None:
         return float(kept['ms']), float(kept['mib'])
