@@ -45,7 +45,7 @@ def cell(name: str, found: Sequence[Row], wanted: dict[str, str]) -> str:
     return f'[{text}](results/{name}.csv#L{own[0]["line"]})'
 
 
-def bands_quick(name: str) -> Iterator[str]:
+def bands_sets(name: str) -> Iterator[str]:
     """Known sets of bands."""
     bands = resolve_bands('eurosat')
     found = rows(name)
@@ -81,7 +81,7 @@ def sensors(name: str) -> Iterator[str]:
 
 
 TABLES: dict[str, Callable[[str], Iterator[str]]] = {
-    'bands_quick': bands_quick,
+    'bands': bands_sets,
     'sensors': sensors,
 }
 

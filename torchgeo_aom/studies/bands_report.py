@@ -158,7 +158,7 @@ def _curve(report: Report, outcome: Outcome) -> None:
     report.text(
         'Sets of each size: every one where there are few, else a random sample in which each band '
         'occurs about equally often. The interval is a 95 % confidence interval of the mean over '
-        'all sets of the size; after ± is the standard deviation over seeds.'
+        'all sets of the size, cut at 0 and 100; after ± is the standard deviation over seeds.'
     )
     models = _ordered(outcome)
     count = len(outcome.data.bands)
@@ -176,7 +176,8 @@ def _curve(report: Report, outcome: Outcome) -> None:
             mean, half, low, high = curves[model][size]
             text = points(mean, _size_spread(outcome, model, size))
             if half > 0:
-                text += f' [{points(mean - half)}, {points(mean + half)}]'
+                low_end, high_end = max(0.0, mean - half), min(1.0, mean + half)
+                text += f' [{points(low_end)}, {points(high_end)}]'
             cells.append(f'{text} ({points(low)} to {points(high)})' if some > 1 else text)
         rows.append((size, f'{some} of {comb(count, size)}', *cells))
     report.table(('Bands', 'Sets', *models), rows)
