@@ -142,5 +142,5 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
     block = {'name': 'x', 'path': str(tmp_path / 'nowhere'), 'bands': 'rgb', 'product': 'uint8'}
     path.write_text(yaml.safe_dump([{**block, 'size': 32}]))
     with pytest.raises(AOMError, match='nowhere'):
-        run_objectives(ObjectiveStudy(str(path), every=20), tmp_path)
+        run_objectives(ObjectiveStudy(str(path), every=4), tmp_path)
     assert not (tmp_path / 'rows.csv').exists()
