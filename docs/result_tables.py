@@ -10,6 +10,7 @@ rows, and ``<!-- end -->``.
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -80,8 +81,23 @@ def sensors(name: str) -> Iterator[str]:
         yield f'| {" | ".join((*way[1:], *cells))} |'
 
 
+def patches(name: str) -> Iterator[str]:
+    """Patch sizes, with all bands and with some."""
+    path = f'results/{name}/study.json'
+    found = json.loads((DOCS / path).read_text(encoding='utf-8'))['results']
+    scores = {(row['bands'], row['model'].split(', ')[-1]): row['scores'] for row in found}
+    columns = list(dict.fromkeys(bands for bands, _ in scores))
+    yield f'| Patch | {" | ".join(columns)} |'
+    yield f'|---|{"---|" * len(columns)}'
+    for patch in dict.fromkeys(patch for _, patch in scores):
+        values = [scores[bands, patch] for bands in columns]
+        cells = [f'[{points(float(np.mean(v)), spread_of(v))}]({path})' for v in values]
+        yield f'| {patch} | {" | ".join(cells)} |'
+
+
 TABLES: dict[str, Callable[[str], Iterator[str]]] = {
     'bands': bands_sets,
+    'patches': patches,
     'sensors': sensors,
 }
 

@@ -213,6 +213,7 @@ def test_numbers_of_studies_are_those_of_their_rows(pages: Any) -> None:
         pages.point_to_cards(None, guide, source)
         assert '.csv)' in source[0] and '.csv#' not in source[0]
     assert set(linked) == set(tables.TABLES)
+    assert linked.pop('patches').count('](results/patches/study.json)') >= 10
     for name, text in linked.items():
         lines = (DOCS / 'results' / f'{name}.csv').read_text(encoding='utf-8').splitlines()
         numbers = re.findall(rf'± [\d.]+\]\(results/{name}.csv#L(\d+)\)', text)
