@@ -44,3 +44,14 @@ def test_two_names_of_one_tensor(tmp_path: Path) -> None:
     export_checkpoint(tmp_path / 'a.pth', tmp_path / 'b.safetensors')
     read, _ = read_state_dict(tmp_path / 'b.safetensors')
     assert torch.equal(read['patch_embed.other'], state['norm.bias'])
+
+
+@pytest.mark.parametrize('key', ['bands', 'mean', 'patch_sizes'])
+def test_lists_in_lists_without_end(tmp_path: Path, key: str) -> None:
+    path = tmp_path / 'a.safetensors'
+    save_file(nano().state_dict(), path, {'num_heads': '3', key: '[' * 200_000})
+    with pytest.raises(CheckpointError, match=rf'{key} in the metadata are unreadable.*\.\.\.'):
+        load_backbone(path)
+    if key == 'bands':
+        with pytest.raises(CheckpointError, match='unreadable'):
+            export_checkpoint(path, tmp_path / 'b.safetensors')

@@ -225,7 +225,7 @@ def _load(path: Path, bands: int) -> SourceStatistics | None:
         columns = (found.mean, found.std, found.minimum, found.maximum, found.valid)
         if all(len(c) == bands and all(map(math.isfinite, c)) for c in columns):
             return found
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         pass
     return None
 

@@ -40,6 +40,7 @@ __all__ = (
     'file_sha256',
     'kernel_bank_hook',
     'load_into',
+    'read_metadata',
     'read_state_dict',
     'save_weights',
     'strip_prefix',
@@ -47,6 +48,7 @@ __all__ = (
 
 FORMAT_VERSION = 0
 PICKLES = ('.pth', '.pt', '.ckpt', '.bin')
+SHOWN = 60  # characters of what is unreadable
 # Where training scripts keep the parameters inside a checkpoint.
 NESTED = ('state_dict', 'model', 'model_state_dict', 'state_dict_ema')
 
@@ -192,6 +194,26 @@ def read_state_dict(
     if not state_dict:
         raise file_error(path, 'holds no parameters.')
     return state_dict, metadata
+
+
+def read_metadata(key: str, text: str) -> Any:
+    """Read a list in the metadata of a file.
+
+    Args:
+        key: what it is.
+        text: JSON.
+
+    Returns:
+        The value.
+
+    Raises:
+        CheckpointError: if it is no JSON, or lists in lists without end.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        shown = text if len(text) <= SHOWN else f'{text[:SHOWN]}...'
+        raise CheckpointError(f'The {key} in the metadata are unreadable: {shown!r}.') from error
 
 
 def band_specs(bands: Iterable[Band] | None) -> list[str | dict[str, Any]] | None:
@@ -358,7 +380,7 @@ def export_checkpoint(ckpt_path: str | os.PathLike[str], out_path: str | os.Path
     if bands is None:
         bands = preset_tags().get(named[2])
     if isinstance(bands, str) and bands.startswith(('[', 'null')):
-        bands = json.loads(bands)  # the metadata of a file of ours
+        bands = read_metadata('bands', bands)  # of a file of ours
     if bands is not None:
         facts['bands'] = json.dumps(band_specs(resolve_bands(bands)))
     return _write(out_path, own, facts)

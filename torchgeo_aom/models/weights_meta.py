@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -12,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ..bands import resolve_bands
-from ..errors import BandError, CheckpointError, ConfigError
+from ..errors import BandError, ConfigError
 from .aom import AOM, SIZES
-from .checkpoint import band_specs
+from .checkpoint import band_specs, read_metadata
 from .loading import shape_facts
 
 __all__ = ('complete_meta', 'facts_of', 'num_params', 'validate_meta')
@@ -53,7 +52,7 @@ def facts_of(metadata: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> d
         ``std`` and ``patch_sizes``.
 
     Raises:
-        CheckpointError: if there are no patch kernels.
+        CheckpointError: if there are no patch kernels, or the metadata are unreadable.
     """
     facts = shape_facts(state_dict)
     if str(metadata.get('num_heads', '')).isdigit():
@@ -64,12 +63,7 @@ def facts_of(metadata: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> d
     for key in ('bands', 'mean', 'std', 'patch_sizes'):
         value = metadata.get(key)
         if isinstance(value, str) and value.startswith(('[', 'null')):
-            try:
-                value = json.loads(value)
-            except json.JSONDecodeError as error:
-                raise CheckpointError(
-                    f'The {key} in the metadata are unreadable: {value!r}.'
-                ) from error
+            value = read_metadata(key, value)
         if key == 'bands' and value is not None:
             facts[key] = value
         elif isinstance(value, list | tuple):

@@ -66,7 +66,7 @@ def _load(path: Path) -> dict[str, Any]:
         if path.stat().st_size > _MAX_JSON:
             raise DataError(f'{path} has more than {_MAX_JSON >> 20} MiB: it is no STAC item')
         item = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f'{path} cannot be read as JSON: {error}') from error
     if not isinstance(item, dict) or item.get('type') != 'Feature' or 'assets' not in item:
         raise DataError(f'{path} is no STAC item: that is a GeoJSON Feature with assets')

@@ -60,7 +60,7 @@ class RowFile:
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(
                     f'line {number} of {self.path} is damaged ({error}); remove it'
                 ) from error
