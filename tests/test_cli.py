@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ all = ["G1", "N1"]
 """
 
 
-def json_of(capsys: pytest.CaptureFixture[str], *argv: str) -> object:
+def json_of(capsys: pytest.CaptureFixture[str], *argv: str) -> Any:
     code = main([*argv, '--json'])
     captured = capsys.readouterr()
     assert code == 0, captured.err
@@ -208,7 +209,7 @@ class TestPlan:
 class TestWeights:
     def test_list(self, capsys: pytest.CaptureFixture[str]) -> None:
         rows = json_of(capsys, 'weights', 'list')
-        assert list(rows) == ['aom_vitt', 'aom_vits', 'aom_vitb', 'aom_vitl']  # type: ignore[call-overload]
+        assert list(rows) == ['aom_vitt', 'aom_vits', 'aom_vitb', 'aom_vitl']
         assert main(['weights', 'list']) == 0
         assert len(capsys.readouterr().out.splitlines()) == 4
 

@@ -31,8 +31,7 @@ __all__ = ('Normalize', 'NormalizeSample', 'check_image')
 # Reflectance outside this range is not physical: clouds, snow and glint stay below 2, sensors
 # saturate below 7, and atmospheric correction leaves a little below 0; a fill of -9999 is outside.
 _PLAUSIBLE = (-0.5, 10.0)
-# Normalized values are about 1 in size, stored numbers 50 (8 bits) to thousands.
-_STORED = 20.0
+_STORED = 20.0  # normalized values are about 1 in size, stored ones 50 (8 bits) to thousands
 _DTYPES = (
     torch.uint8, torch.int8, torch.uint16, torch.int16, torch.int32, torch.int64, torch.float16,
     torch.bfloat16, torch.float32, torch.float64,
@@ -314,15 +313,16 @@ def check_image(x: object, channels: int | None = None) -> None:
         )
     if channels is not None:
         _check_channels(x.shape[1], channels)
-    if not torch.isfinite(x).all():
-        count = int((~torch.isfinite(x)).sum())
+    # One pass over the image for both questions: sizes of finite values have a finite mean.
+    kind = torch.promote_types(x.dtype, torch.float32)
+    size = float(torch.linalg.vector_norm(x.detach(), 1, (2, 3), dtype=kind).sum()) / x.numel()
+    if not math.isfinite(size) and (count := int((~torch.isfinite(x)).sum())):
         raise InputError(
             f'{count} of {x.numel()} values of the image are NaN or infinite: fill them first, '
             f'for example with torchgeo_aom.transforms.Normalize(..., nodata_fill=True)'
         )
-    if float(x.abs().mean(dtype=torch.float32)) > _STORED:
-        # The same text for all images, so that Python shows it once.
-        warn(
+    if size > _STORED:
+        warn(  # the same text for all images, so that Python shows it once
             f'the values of the image, above {_STORED:g} on average, look like stored numbers: '
             'apply torchgeo_aom.transforms.Normalize(bands, product=...) once, before the task',
             UnitWarning,

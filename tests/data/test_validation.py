@@ -34,10 +34,11 @@ def module(folder: Path, **options: Any) -> PretrainDataModule:
 
 
 def names(module: PretrainDataModule) -> tuple[set[str], set[str]]:
-    return tuple(  # type: ignore[return-value]
+    train, held = (
         {Path(reader.name(k)).name for reader in readers for k in range(len(reader))}
         for readers in (module.readers, module.val_readers)
     )
+    return train, held
 
 
 def test_share_is_split_by_name(folder: Path, write: Any) -> None:
@@ -97,11 +98,11 @@ def test_refusals(folder: Path) -> None:
 def test_ranks_partition_the_epoch(folder: Path, world: int, drop_last: bool) -> None:
     """Each image once at most, the same number of batches, and those of one process."""
     one = module(folder)
-    dataset = one.train_dataloader().dataset
+    dataset: Any = one.train_dataloader().dataset
     size = 4 if world < 8 else 2
 
     def requests(rank: int, batch_size: int, ranks: int) -> list[Any]:
-        sampler = KeyedSampler(dataset, batch_size, 3, rank, ranks, drop_last)  # type: ignore[arg-type]
+        sampler = KeyedSampler(dataset, batch_size, 3, rank, ranks, drop_last)
         sampler.set_epoch(2)
         return list(sampler)
 
@@ -123,14 +124,14 @@ def test_ranks_partition_the_epoch(folder: Path, world: int, drop_last: bool) ->
 @pytest.mark.parametrize('world', [1, 2, 3, 8])
 def test_ranks_partition_validation(folder: Path, world: int) -> None:
     found = module(folder, val_share=0.6)
-    dataset = found.val_dataloader().dataset
-    count = len(dataset.readers[0])  # type: ignore[attr-defined]
-    samplers = [OrderedSampler(dataset, 3, rank, world) for rank in range(world)]  # type: ignore[arg-type]
+    dataset: Any = found.val_dataloader().dataset
+    count = len(dataset.readers[0])
+    samplers = [OrderedSampler(dataset, 3, rank, world) for rank in range(world)]
     taken = [k for sampler in samplers for request in sampler for k in request.samples]
     assert sorted(taken) == list(range(count))
     assert max(len(s) for s in samplers) == math.ceil(math.ceil(count / world) / 3)
     with pytest.raises(ConfigError, match='fewer than the 50 processes'):
-        OrderedSampler(dataset, 3, 0, 50)  # type: ignore[arg-type]
+        OrderedSampler(dataset, 3, 0, 50)
 
 
 @pytest.mark.filterwarnings('ignore')

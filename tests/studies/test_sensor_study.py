@@ -110,7 +110,7 @@ def test_places_are_never_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return real(x, y, division, *rest)
 
     monkeypatch.setattr(sensors, 'fit_probe', fit)
-    monkeypatch.setitem(CASES, 'hls', lambda root, every: own)  # type: ignore[index]
+    monkeypatch.setattr(sensors, 'CASES', {**CASES, 'hls': lambda root, every: own})
     config = SensorStudy(
         cases=('hls',), models=('statistics',), seeds=1, folds=3, probes=('knn3',),
         cache_dir=str(tmp_path / 'cache'),
@@ -140,7 +140,7 @@ def test_models_that_read_reflectance_get_it(
         return Encoder(entry, 'x', '', True, True, b'x', function, as_reflectance=True)
 
     monkeypatch.setattr(sensors, 'build_encoder', build)
-    monkeypatch.setitem(CASES, 'hls', lambda root, every: own)  # type: ignore[index]
+    monkeypatch.setattr(sensors, 'CASES', {**CASES, 'hls': lambda root, every: own})
     config = SensorStudy(
         cases=('hls',), models=('resnet50',), seeds=1, folds=2, probes=('knn3',),
         cache_dir=str(tmp_path / 'cache'),

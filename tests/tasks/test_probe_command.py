@@ -171,13 +171,13 @@ class TestRun:
             run(ProbeConfig(**torn))
         assert len(run(ProbeConfig(**torn, ignore_groups=True))) == 3
 
-    def test_same_image_in_train_and_test(self) -> None:
+    def test_same_image_in_train_and_test(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Same(Toy):
             def load(self, index: int) -> dict[str, Any]:
                 sample = super().load(index)
                 return {**sample, 'image': torch.full_like(sample['image'], 500 + index)}
 
-        sys.modules[__name__].Same = Same  # type: ignore[attr-defined]
+        monkeypatch.setattr(sys.modules[__name__], 'Same', Same, raising=False)
         options: dict[str, Any] = {
             **FAST,
             'dataset': f'{__name__}.Same',

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from ..layers.checks import as_pair, ceil_div, checked_patch_size
 from ..layers.pi_resize import kernel_loss, nearest_kernel
 from ..layers.tokenizer import KERNEL_SIZES
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 __all__ = (
     'PRETRAINED',
@@ -26,7 +30,7 @@ LEAST_GRID = 8
 GROUND_M = 160.0  # what a patch covers: 16 px of Sentinel-2's 10 m
 
 
-def is_auto(patch_size: object) -> bool:
+def is_auto(patch_size: object) -> TypeIs[str]:
     """Whether a patch size is to be chosen by rule.
 
     Args:

@@ -143,7 +143,7 @@ def describe(
     if is_auto(patch_size):
         patch = checked_patch_size(choose_patch_size(image, gsd_m=gsd_m))
     else:
-        patch = checked_patch_size(16 if patch_size is None else patch_size)  # type: ignore[arg-type]
+        patch = checked_patch_size(16 if patch_size is None else patch_size)
     grid = Tokenizer.token_grid(image, patch)
     tokens = len(resolved) * grid[0] * grid[1]
     side = round((patch[0] * patch[1]) ** 0.5)

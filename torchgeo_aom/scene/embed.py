@@ -13,7 +13,12 @@ from torch import Tensor
 from torchgeo_aom.bands import BandSpec
 from torchgeo_aom.errors import AOMWarning
 from torchgeo_aom.layers.tokenizer import checked_patch_size
-from torchgeo_aom.models.patch_rule import PRETRAINED, choose_patch_size, explain_patch_size
+from torchgeo_aom.models.patch_rule import (
+    PRETRAINED,
+    choose_patch_size,
+    explain_patch_size,
+    is_auto,
+)
 from torchgeo_aom.transforms import Normalize
 
 from .layers import Scene
@@ -131,8 +136,8 @@ def embed_scene(
 
 
 def _patch_size(patch_size: int | str, scene: Scene, encoder: Encoder, options: RunOptions) -> int:
-    if patch_size != 'auto':
-        return checked_patch_size(patch_size)[0]  # type: ignore[arg-type]
+    if not is_auto(patch_size):
+        return checked_patch_size(patch_size)[0]
     side = min(options.chip or CHIP, max(scene.grid.height, scene.grid.width))
     chosen = choose_patch_size(side, encoder.patch_sizes or PRETRAINED, scene.grid.gsd_m)
     logger.info(explain_patch_size(chosen, side, scene.grid.gsd_m))

@@ -209,7 +209,7 @@ def _aom(
     patch = (
         choose_patch_size(size, facts.get('patch_sizes') or PRETRAINED)
         if is_auto(patch_size)
-        else checked_patch_size(patch_size)[0]  # type: ignore[arg-type]
+        else checked_patch_size(patch_size)[0]
     )
     model = model.to(device)
 

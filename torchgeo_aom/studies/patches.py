@@ -13,6 +13,7 @@ import torch
 from ..bands import Band
 from ..datamodules.base import find_dataset
 from ..errors import AOMError, ConfigError
+from ..layers.checks import ceil_div
 from ..layers.tokenizer import checked_patch_size
 from ..models.aom import SIZES
 from ..models.registry import register
@@ -165,7 +166,7 @@ def run_patches(
     for (model, patch, name), scores in found.items():
         subset = next(s for s in subsets if s.name == name)
         count = len(subset.columns)
-        rows, cols = (-(-side // patch) for side in data.probe.size)
+        rows, cols = (ceil_div(side, patch) for side in data.probe.size)
         ms, mib = shown[model, patch, name]
         tokens = count * rows * cols
         points.append(PatchPoint(model, name, count, patch, tokens, tuple(scores), ms, mib))
@@ -240,7 +241,7 @@ def _dense(
                     data = protocol.data(spec)
                     dataset: Any = data.test_dataset
                     height, width = dataset[0]['image'].shape[-2:]
-                    tokens = len(data.bands) * -(-height // patch) * -(-width // patch)
+                    tokens = len(data.bands) * ceil_div(height, patch) * ceil_div(width, patch)
                     encoder = build_encoder(
                         name, 0, dataset.band_objects, (height, width), patch_size=patch,
                         weights=weights, device=config.device,

@@ -122,7 +122,7 @@ class ProbeConfig:
             )
         check_gsd(self.gsd_m, self.patch_size)
         if not is_auto(self.patch_size):
-            checked_patch_size(self.patch_size)  # type: ignore[arg-type]
+            checked_patch_size(self.patch_size)
 
 
 @dataclass(frozen=True)
