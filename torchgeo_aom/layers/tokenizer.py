@@ -237,8 +237,10 @@ class Tokenizer(nn.Module):
         matrices = self.resize if patch_size == self.patch_size else None
         return pi_resize(conv.weight, patch_size, matrices), bias
 
-    def _codes(self, bands: BandSpec | Tensor | None, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Channel encoding (1 or B, C, D) and the channels that exist (B, C), None for all."""
+    def _codes(
+        self, bands: BandSpec | Tensor | None, x: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Channel encoding (1 or B, C, D), channels that exist (B, C), None for all, and codes."""
         channels = x.shape[1]
         if bands is None:
             if channels != self.in_chans:
@@ -248,7 +250,7 @@ class Tokenizer(nn.Module):
                     f'{self.in_chans} {kind}; give bands= to this call, or build the model with '
                     'the bands of the image.'
                 )
-            return self.channel, None
+            return self.channel, None, None
         given = isinstance(bands, Tensor)
         if not isinstance(bands, Tensor):
             named = band_codes(resolve_bands(bands, channels=channels), self.channel_encoding)
@@ -266,14 +268,15 @@ class Tokenizer(nn.Module):
             if valid is not None and valid.all():
                 valid = None  # keeps attention on its fastest, unmasked path
         encoding = sinusoid(codes.nan_to_num(0.0), self.embed_dim)
-        return encoding.reshape(-1, channels, self.embed_dim), valid
+        return encoding.reshape(-1, channels, self.embed_dim), valid, codes
 
     def forward(
         self,
         x: Tensor,
         bands: BandSpec | Tensor | None = None,
         patch_size: int | Sequence[int] | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
+        order: bool = False,
+    ) -> tuple[Tensor, Tensor | None] | tuple[Tensor, Tensor | None, Tensor]:
         """Turn images into tokens.
 
         Images whose size is not a multiple of the patch size are padded with zeros (the mean of a
@@ -287,10 +290,12 @@ class Tokenizer(nn.Module):
                 shape (C,) or, where samples have different bands, (B, C) with NaN for channels that
                 a sample does not have. None takes those of the constructor.
             patch_size: patch size in px, 1 to 128. None takes that of the constructor.
+            order: also return numbers that grow along the spectrum, for merging.
 
         Returns:
-            Tokens of shape (B, C, Nh, Nw, D), and which channels exist as a bool tensor of shape
-            (B, C), or None where all do.
+            Tokens of shape (B, C, Nh, Nw, D); which channels exist as a bool tensor of shape
+            (B, C), or None where all do; and, with *order*, a number for each channel, of shape
+            (C,) or (B, C), NaN where there is none.
 
         Raises:
             BandError: if the bands do not fit the image.
@@ -301,7 +306,7 @@ class Tokenizer(nn.Module):
         size = self.checked_patch_size(patch_size)
         grid = self.token_grid((x.shape[2], x.shape[3]), size)
         check_tokens(x, grid, size, self.max_tokens)
-        channel, valid = self._codes(bands, x)
+        channel, valid, codes = self._codes(bands, x)
         if valid is not None:
             # A channel that does not exist may hold anything, and NaN would get past attention.
             x = x.masked_fill(~valid[:, :, None, None], 0)
@@ -314,7 +319,12 @@ class Tokenizer(nn.Module):
         tokens = F.linear(patches, weight.flatten(1), bias)  # (B, C, Nh, Nw, D)
         position = interpolate_grid(self.position, grid)[0].permute(1, 2, 0)  # (Nh, Nw, D)
         tokens = tokens + position.to(tokens.dtype)
-        return tokens + channel[:, :, None, None].to(tokens.dtype), valid
+        tokens = tokens + channel[:, :, None, None].to(tokens.dtype)
+        if not order:
+            return tokens, valid
+        if codes is None:
+            codes = torch.tensor(self._default_codes, device=x.device)
+        return tokens, valid, codes
 
     def extra_repr(self) -> str:
         """Short description for ``repr``."""

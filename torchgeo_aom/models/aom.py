@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
-import torch
-from timm.models._features import feature_take_indices
-from timm.models._manipulate import checkpoint
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from ..bands import Band, BandSpec
 from ..errors import ConfigError
-from ..layers.channel_pool import CHANNEL_POOLS, ChannelPool, attention_mask
-from ..layers.masking import split_tokens
+from ..layers.channel_pool import CHANNEL_POOLS, ChannelPool
 from ..layers.tokenizer import KERNEL_SIZES, MAX_TOKENS, Tokenizer
-from .backbone import Backbone
 from .loading import kernel_bank_hook
+from .speed import Speed, merge_schedule
+from .trunk import Trunk
 
 __all__ = ('AOM', 'SIZES', 'pyramid_blocks')
 
@@ -36,7 +33,7 @@ def pyramid_blocks(depth: int) -> tuple[int, ...]:
     return tuple((i + 1) * depth // 4 - 1 for i in range(4))
 
 
-class AOM(Backbone):
+class AOM(Trunk):
     """Any-Optical-Model encoder.
 
     Every band of an image is tokenized by itself (SiTok) with a kernel resized to the patch size
@@ -76,6 +73,7 @@ class AOM(Backbone):
         channel_pool: str = 'mean',
         max_tokens: int = MAX_TOKENS,
         dynamic_img_size: bool = True,
+        speed: Speed = 'exact',
     ) -> None:
         """Initialize the encoder. The defaults are the paper's ViT-B.
 
@@ -103,6 +101,9 @@ class AOM(Backbone):
             channel_pool: ``'mean'``, ``'max'`` or ``'attn'``.
             max_tokens: largest number of tokens C * Nh * Nw of one image.
             dynamic_img_size: for timm's callers; AOM takes any size, so only True is possible.
+            speed: speed mode where a call names none: ``'exact'``, ``'balanced'`` and ``'fast'``,
+                which merge tokens of neighboring bands on the way, or pairs (blocks, groups) of a
+                merge schedule; see :func:`~torchgeo_aom.models.speed.merge_schedule`.
 
         Raises:
             BandError: if the bands are unknown, or their number is not ``in_chans``.
@@ -129,6 +130,8 @@ class AOM(Backbone):
         self.num_classes = num_classes
         self.num_prefix_tokens = 1
         self.grad_checkpointing = False
+        merge_schedule(speed, depth)
+        self.speed = speed
         self._set_global_pool(global_pool)
 
         self.patch_embed = Tokenizer(
@@ -175,55 +178,12 @@ class AOM(Backbone):
 
     # -- forward -----------------------------------------------------------------------------
 
-    def _run_blocks(
-        self,
-        tokens: Tensor,
-        valid: Tensor | None,
-        take: Sequence[int] = (),
-        last: int | None = None,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Transformer over all tokens (Eq. 4); also the band-pooled maps after some blocks.
-
-        Args:
-            tokens: tokens of shape (B, C, Nh, Nw, D).
-            valid: bool of shape (B, C), or None.
-            take: blocks whose output is wanted.
-            last: block to stop after, or None for all.
-
-        Returns:
-            Tokens of shape (B, C, Nh, Nw, D), and maps of shape (B, Nh * Nw, D).
-        """
-        shape = tokens.shape
-        places = shape[2] * shape[3]
-        x = tokens.flatten(1, 3)  # (B, C*N, D)
-        mask = attention_mask(valid, places)
-        maps = []
-        for i, block in enumerate(self.blocks if last is None else self.blocks[: last + 1]):
-            if self.grad_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, attn_mask=mask)
-            else:
-                x = block(x, attn_mask=mask)
-            if i in take:
-                maps.append(self.channel_pool(x.unflatten(1, (shape[1], places)), valid))
-        return x.unflatten(1, shape[1:4]), maps
-
-    def _summarize(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
-        """Image feature and map, normed: (B, C, Nh, Nw, D) -> (B, 1 + Nh*Nw, D).
-
-        The image feature is the global average of all tokens, then LayerNorm.
-        """
-        pooled = self.channel_pool(tokens.flatten(2, 3), valid)  # (B, N, D)
-        return self._with_prefix(pooled)
-
-    def _with_prefix(self, pooled: Tensor) -> Tensor:
-        normed: Tensor = self.norm(torch.cat((pooled.mean(1, keepdim=True), pooled), dim=1))
-        return normed
-
     def forward_features(
         self,
         x: Tensor,
         bands: BandSpec | Tensor | None = None,
         patch_size: int | Sequence[int] | None = None,
+        speed: Speed | None = None,
     ) -> Tensor:
         """Image feature and map of an image.
 
@@ -232,6 +192,8 @@ class AOM(Backbone):
             bands: bands of the channels where not those of the constructor; or a float tensor of
                 channel indices, (C,) or (B, C) with NaN where a sample lacks the channel.
             patch_size: patch size in px where not that of the constructor.
+            speed: speed mode, or pairs (blocks, groups), where not those of the constructor; see
+                :func:`~torchgeo_aom.models.speed.merge_schedule`.
 
         Returns:
             Features of shape (B, 1 + Nh * Nw, D): the image feature, then the map, averaged over
@@ -242,9 +204,10 @@ class AOM(Backbone):
             InputError: if the image is not a floating-point tensor of four dimensions.
             SizeError: if the patch size is impossible or the token budget is exceeded.
         """
-        tokens, valid = self.patch_embed(x, bands, patch_size)
-        tokens, _ = self._run_blocks(tokens, valid)
-        return self._summarize(tokens, valid)
+        merge = self.schedule(speed)
+        tokens, valid, order = self.embed(x, bands, patch_size, merge)
+        tokens, weight, _ = self.run_blocks(tokens.flatten(2, 3), valid, order, merge)
+        return self._summarize(tokens, weight)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Features to logits.
@@ -267,6 +230,7 @@ class AOM(Backbone):
         x: Tensor,
         bands: BandSpec | Tensor | None = None,
         patch_size: int | Sequence[int] | None = None,
+        speed: Speed | None = None,
     ) -> Tensor:
         """Images to logits, or to image features where there is no head.
 
@@ -274,17 +238,19 @@ class AOM(Backbone):
             x: normalized images of shape (B, C, H, W).
             bands: see :meth:`forward_features`.
             patch_size: see :meth:`forward_features`.
+            speed: see :meth:`forward_features`.
 
         Returns:
             Logits of shape (B, num_classes), or features of shape (B, D).
         """
-        return self.forward_head(self.forward_features(x, bands, patch_size))
+        return self.forward_head(self.forward_features(x, bands, patch_size, speed))
 
     def forward_band_tokens(
         self,
         x: Tensor,
         bands: BandSpec | Tensor | None = None,
         patch_size: int | Sequence[int] | None = None,
+        speed: Speed | None = None,
     ) -> Tensor:
         """Normed tokens of each band by itself.
 
@@ -292,13 +258,22 @@ class AOM(Backbone):
             x: normalized images of shape (B, C, H, W).
             bands: see :meth:`forward_features`.
             patch_size: see :meth:`forward_features`.
+            speed: see :meth:`forward_features`.
 
         Returns:
             Tokens of shape (B, C, Nh, Nw, D); NaN for channels that a sample does not have.
+
+        Raises:
+            ConfigError: if the speed mode merges bands, of which none is left by itself then.
         """
-        tokens, valid = self.patch_embed(x, bands, patch_size)
-        tokens, _ = self._run_blocks(tokens, valid)
-        normed: Tensor = self.norm(tokens)
+        if self.schedule(speed):
+            raise ConfigError(
+                f'speed={self.speed if speed is None else speed!r} merges bands, so there are no '
+                "tokens of each band by itself; call this with speed='exact'."
+            )
+        grid, valid = self.patch_embed(x, bands, patch_size)
+        tokens, _, _ = self.run_blocks(grid.flatten(2, 3), valid)
+        normed: Tensor = self.norm(tokens).unflatten(2, grid.shape[2:4])
         if valid is None:
             return normed
         return normed.masked_fill(~valid[:, :, None, None, None], float('nan'))
@@ -308,6 +283,7 @@ class AOM(Backbone):
         x: Tensor,
         bands: BandSpec | Tensor | None = None,
         patch_size: int | Sequence[int] | None = None,
+        speed: Speed | None = None,
     ) -> Tensor:
         """Feature maps of each band by itself.
 
@@ -315,83 +291,9 @@ class AOM(Backbone):
             x: normalized images of shape (B, C, H, W).
             bands: see :meth:`forward_features`.
             patch_size: see :meth:`forward_features`.
+            speed: see :meth:`forward_features`.
 
         Returns:
             Maps of shape (B, C, D, Nh, Nw); NaN for channels that a sample does not have.
         """
-        return self.forward_band_tokens(x, bands, patch_size).permute(0, 1, 4, 2, 3)
-
-    def forward_visible(
-        self,
-        x: Tensor,
-        ids_keep: Tensor,
-        bands: BandSpec | Tensor | None = None,
-        patch_size: int | Sequence[int] | None = None,
-    ) -> Tensor:
-        """Tokens of the last block where only some are let in (Eq. 4), for masked pretraining.
-
-        Args:
-            x: normalized images of shape (B, C, H, W).
-            ids_keep: which of the C * Nh * Nw tokens are visible, indices of shape (B, K).
-            bands: see :meth:`forward_features`.
-            patch_size: see :meth:`forward_features`.
-
-        Returns:
-            Tokens of shape (B, K, D), before the final norm, in the order of *ids_keep*.
-        """
-        grid, valid = self.patch_embed(x, bands, patch_size)
-        tokens = split_tokens(grid.flatten(1, 3), ids_keep)
-        # One row of places: with attention alone, blocks do not ask where a token lies.
-        if valid is not None:
-            valid = valid.repeat_interleave(grid.shape[2] * grid.shape[3], 1).gather(1, ids_keep)
-        tokens, _ = self._run_blocks(tokens[:, :, None, None], valid)
-        return tokens.flatten(1, 3)
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        return_prefix_tokens: bool = False,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = 'NCHW',
-        intermediates_only: bool = False,
-        bands: BandSpec | Tensor | None = None,
-        patch_size: int | Sequence[int] | None = None,
-    ) -> Any:
-        """Band-pooled maps after several blocks, in timm's form.
-
-        Args:
-            x: normalized images of shape (B, C, H, W).
-            indices: the last n blocks if an integer, these blocks if a list, all if None.
-            return_prefix_tokens: return (map, image feature) for each block.
-            norm: apply the final norm to the maps.
-            stop_early: do not run blocks after the last one wanted.
-            output_fmt: ``'NCHW'`` for maps of shape (B, D, Nh, Nw), ``'NLC'`` for (B, Nh * Nw, D).
-            intermediates_only: return the list of maps alone.
-            bands: see :meth:`forward_features`.
-            patch_size: see :meth:`forward_features`.
-
-        Returns:
-            (features as of :meth:`forward_features`, list of maps), or the list alone.
-
-        Raises:
-            ConfigError: if the output format is unknown.
-        """
-        if output_fmt not in ('NCHW', 'NLC'):
-            raise ConfigError(f"output_fmt must be 'NCHW' or 'NLC', got {output_fmt!r}.")
-        take, last = feature_take_indices(len(self.blocks), indices)
-        tokens, valid = self.patch_embed(x, bands, patch_size)
-        rows, cols = tokens.shape[2], tokens.shape[3]
-        tokens, maps = self._run_blocks(tokens, valid, take, last if stop_early else None)
-
-        outputs: list[Any] = []
-        for pooled in maps:
-            full = torch.cat((pooled.mean(1, keepdim=True), pooled), dim=1)
-            prefix, grid = (self.norm(full) if norm else full).split((1, rows * cols), dim=1)
-            if output_fmt == 'NCHW':
-                grid = grid.transpose(1, 2).unflatten(2, (rows, cols)).contiguous()
-            outputs.append((grid, prefix) if return_prefix_tokens else grid)
-        if intermediates_only:
-            return outputs
-        return self._summarize(tokens, valid), outputs
+        return self.forward_band_tokens(x, bands, patch_size, speed).permute(0, 1, 4, 2, 3)

@@ -1,0 +1,95 @@
+"""Speed modes: where in the encoder, and into how many groups, bands are merged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeAlias
+
+from ..errors import ConfigError, suggest
+
+__all__ = ('SPEEDS', 'Schedule', 'Speed', 'merge_schedule', 'slots_per_block')
+
+#: pairs of a block count and a number of groups: after that many blocks, bands become that many
+Schedule: TypeAlias = tuple[tuple[int, int], ...]
+#: name of a mode, or an explicit schedule
+Speed: TypeAlias = str | Sequence[Sequence[int]]
+
+# In blocks of an encoder of twelve; deeper and shallower ones merge at the same share of theirs.
+_PRESETS: dict[str, Schedule] = {
+    'exact': (),
+    'balanced': ((1, 4), (4, 1)),
+    'fast': ((1, 1),),
+}
+#: names of the modes
+SPEEDS = tuple(_PRESETS)
+
+
+def merge_schedule(speed: Speed | None, depth: int) -> Schedule:
+    """Schedule of a speed mode, or an explicit one checked.
+
+    Args:
+        speed: ``'exact'``, ``'balanced'``, ``'fast'``, or pairs (k, g): after k blocks, bands are
+            merged into g groups. None is ``'exact'``.
+        depth: number of blocks of the encoder.
+
+    Returns:
+        Pairs (k, g) with rising k and falling g; empty where nothing is merged.
+
+    Raises:
+        ConfigError: if there is no such mode, or the schedule is impossible.
+
+    .. versionadded:: 0.2
+    """
+    if speed is None:
+        return ()
+    if isinstance(speed, str):
+        if speed not in _PRESETS:
+            raise ConfigError(
+                f'speed must be one of {SPEEDS} or pairs (blocks, groups) such as ((1, 4), (4, 1)),'
+                f' got {speed!r}{suggest(speed, SPEEDS)}.'
+            )
+        preset = {max(1, round(k * depth / 12)): groups for k, groups in _PRESETS[speed]}
+        return tuple((k, groups) for k, groups in preset.items() if k < depth)
+    try:
+        pairs = tuple((int(k), int(groups)) for k, groups in speed)
+        exact = [list(pair) for pair in pairs] == [list(pair) for pair in speed]
+    except (TypeError, ValueError):
+        exact = False
+    if not exact:
+        raise ConfigError(
+            f'speed must be one of {SPEEDS} or pairs of integers (blocks, groups) such as '
+            f'((1, 4), (4, 1)), got {speed!r}.'
+        )
+    for before, after in pairwise(pairs):
+        if after[0] <= before[0] or after[1] >= before[1]:
+            raise ConfigError(
+                f'A merge schedule goes on to later blocks and fewer groups, got {before} and then '
+                f'{after}.'
+            )
+    for k, groups in pairs:
+        if not 0 <= k < depth or groups < 1:
+            raise ConfigError(
+                f'A merge schedule names 0 to {depth - 1} blocks (the encoder has {depth}) and at '
+                f'least 1 group, got {(k, groups)}.'
+            )
+    return pairs
+
+
+def slots_per_block(channels: int, schedule: Schedule, depth: int) -> list[int]:
+    """How many tokens a place has in each block.
+
+    Args:
+        channels: number of bands.
+        schedule: pairs (k, g) as of :func:`merge_schedule`.
+        depth: number of blocks.
+
+    Returns:
+        One number a block; *channels* everywhere where nothing is merged.
+    """
+    groups = dict(schedule)
+    slots = []
+    for block in range(depth):
+        channels = min(channels, groups.get(block, channels))
+        slots.append(channels)
+    return slots
