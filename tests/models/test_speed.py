@@ -14,7 +14,13 @@ from torch.export import Dim, export
 from torchgeo_aom import AOM
 from torchgeo_aom.errors import ConfigError
 from torchgeo_aom.models.smp_encoder import AOMEncoder
-from torchgeo_aom.models.speed import SPEEDS, merge_schedule, slots_per_block
+from torchgeo_aom.models.speed import (
+    SPEEDS,
+    merge_schedule,
+    read_speed,
+    slots_per_block,
+    speed_text,
+)
 
 NAN = float('nan')
 TWICE = ((1, 4), (2, 2))
@@ -261,6 +267,14 @@ class TestSchedule:
             merge_schedule(speed, 12)
         with pytest.raises(ConfigError, match=match):
             AOM(embed_dim=24, num_heads=3, speed=speed)
+
+    def test_text(self) -> None:
+        for speed in (*SPEEDS, ((1, 4), (4, 1))):
+            assert read_speed(speed_text(speed)) == speed
+        assert speed_text(()) == speed_text(None) == 'exact'
+        for text in ('quick', '1:', '1:a', '1:2:3', '1:4,4'):
+            with pytest.raises(ConfigError):
+                read_speed(text)
 
     def test_slots(self) -> None:
         assert slots_per_block(13, ((1, 4), (4, 1)), 12) == [13, 4, 4, 4] + [1] * 8

@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from ..layers.channel_pool import CHANNEL_POOLS, ChannelPool
 from ..layers.tokenizer import KERNEL_SIZES, MAX_TOKENS, Tokenizer
 from .loading import kernel_bank_hook
-from .speed import Speed, merge_schedule
+from .speed import Speed
 from .trunk import Trunk
 
 __all__ = ('AOM', 'SIZES', 'pyramid_blocks')
@@ -130,8 +130,6 @@ class AOM(Trunk):
         self.num_classes = num_classes
         self.num_prefix_tokens = 1
         self.grad_checkpointing = False
-        merge_schedule(speed, depth)
-        self.speed = speed
         self._set_global_pool(global_pool)
 
         self.patch_embed = Tokenizer(
@@ -153,6 +151,7 @@ class AOM(Trunk):
             )
             for i in range(depth)
         )
+        self.set_speed(speed)
         self.channel_pool = ChannelPool(embed_dim, channel_pool)
         self.norm: nn.Module = nn.LayerNorm(embed_dim, eps=NORM_EPS)
         self.head_drop = nn.Dropout(drop_rate)

@@ -8,7 +8,15 @@ from typing import TypeAlias
 
 from ..errors import ConfigError, suggest
 
-__all__ = ('SPEEDS', 'Schedule', 'Speed', 'merge_schedule', 'slots_per_block')
+__all__ = (
+    'SPEEDS',
+    'Schedule',
+    'Speed',
+    'merge_schedule',
+    'read_speed',
+    'slots_per_block',
+    'speed_text',
+)
 
 #: pairs of a block count and a number of groups: after that many blocks, bands become that many
 Schedule: TypeAlias = tuple[tuple[int, int], ...]
@@ -93,3 +101,33 @@ def slots_per_block(channels: int, schedule: Schedule, depth: int) -> list[int]:
         channels = min(channels, groups.get(block, channels))
         slots.append(channels)
     return slots
+
+
+def read_speed(text: str) -> Speed:
+    """Speed mode of a command line: a name, or pairs such as ``'1:4,4:1'``.
+
+    Args:
+        text: what the user gave.
+
+    Returns:
+        The name, or the pairs.
+
+    Raises:
+        ConfigError: if it is neither.
+    """
+    if ':' not in text:
+        merge_schedule(text, 12)
+        return text
+    try:
+        return tuple((int(k), int(g)) for k, g in (pair.split(':') for pair in text.split(',')))
+    except ValueError:
+        raise ConfigError(
+            f'a merge schedule is pairs of blocks and groups, such as 1:4,4:1, got {text!r}'
+        ) from None
+
+
+def speed_text(speed: Speed | None) -> str:
+    """A speed mode as :func:`read_speed` takes it; for tables, tags and caches."""
+    if speed is None or isinstance(speed, str):
+        return speed or 'exact'
+    return ','.join(f'{k}:{groups}' for k, groups in speed) or 'exact'

@@ -31,6 +31,18 @@ class Trunk(Backbone):
 
     speed: Speed
 
+    def set_speed(self, speed: Speed) -> None:
+        """Change the speed mode where a call names none; the parameters stay.
+
+        Args:
+            speed: see :func:`~torchgeo_aom.models.speed.merge_schedule`.
+
+        Raises:
+            ConfigError: if there is no such mode, or the schedule is impossible.
+        """
+        schedule = merge_schedule(speed, len(self.blocks))
+        self.speed = speed if isinstance(speed, str) else schedule
+
     def schedule(self, speed: Speed | None = None) -> Schedule:
         """Merge schedule of a call: that of *speed*, or of the constructor where None.
 
