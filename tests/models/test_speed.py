@@ -13,6 +13,7 @@ from torch.export import Dim, export
 
 from torchgeo_aom import AOM
 from torchgeo_aom.errors import ConfigError
+from torchgeo_aom.layers.spectral_groups import group_slots, spectral_position
 from torchgeo_aom.models.smp_encoder import AOMEncoder
 from torchgeo_aom.models.speed import (
     SPEEDS,
@@ -41,19 +42,16 @@ def slow(aom: AOM, x: Tensor, codes: list[float], merge: tuple[tuple[int, int], 
     tokens, _ = aom.patch_embed(x, torch.tensor(codes))
     channels, places = tokens.shape[1], tokens.shape[2] * tokens.shape[3]
     t = tokens.flatten(2, 3)
-    groups = [[c] for c in range(channels)]
-    rank = sorted(range(channels), key=lambda c: codes[c])
+    position = spectral_position(torch.tensor(codes), 'index')
     for i, block in enumerate(aom.blocks):
         for k, g in merge:
             if k == i and g < channels:
-                old = groups if len(groups) < channels else [[c] for c in rank]
-                count = min(g, len(old))
-                groups = [[] for _ in range(count)]
-                for r, members in enumerate(old):
-                    groups[r * count // len(old)] += members
-                t = t.clone()
-                for members in groups:
-                    t[:, members] = t[:, members].mean(1, keepdim=True)
+                # Means of groups at their mean place: as good as all their bands at that place.
+                ids = group_slots(position, None, g)[0]
+                t, position = t.clone(), position.clone()
+                for group in ids.unique():
+                    t[:, ids == group] = t[:, ids == group].mean(1, keepdim=True)
+                    position[ids == group] = position[ids == group].mean()
         t = block(t.flatten(1, 2)).unflatten(1, (channels, places))
     pooled = t.mean(1)
     return aom.norm(torch.cat((pooled.mean(1, keepdim=True), pooled), dim=1))
@@ -120,9 +118,9 @@ def test_visible(speed: Any, bands: Tensor | None) -> None:
 def test_some_places() -> None:
     """Visible places of all bands: run_blocks and forward_visible are the same."""
     aom, x = model(), image(6, 32, 32)
-    tokens, valid, order = aom.patch_embed(x, order=True)
+    tokens, valid, position = aom.patch_embed(x, position=True)
     some = tokens.flatten(2, 3)[:, :, [0, 3]]
-    merged, weight, _ = aom.run_blocks(some, valid, order, aom.schedule(TWICE))
+    merged, weight, _ = aom.run_blocks(some, valid, position, aom.schedule(TWICE))
     assert merged.shape == (2, 2, 2, 24) and weight.tolist() == [[3.0, 3.0]]
     ids = torch.tensor([[c * 4 + n for c in range(6) for n in (0, 3)]] * 2)
     close(

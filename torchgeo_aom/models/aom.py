@@ -204,8 +204,8 @@ class AOM(Trunk):
             SizeError: if the patch size is impossible or the token budget is exceeded.
         """
         merge = self.schedule(speed)
-        tokens, valid, order = self.embed(x, bands, patch_size, merge)
-        tokens, weight, _ = self.run_blocks(tokens.flatten(2, 3), valid, order, merge)
+        tokens, valid, position = self.embed(x, bands, patch_size, merge)
+        tokens, weight, _ = self.run_blocks(tokens.flatten(2, 3), valid, position, merge)
         return self._summarize(tokens, weight)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
