@@ -3,7 +3,7 @@
 Importing the package registers its models with timm, segmentation-models-pytorch and TorchGeo.
 """
 
-__version__ = '0.1.0'  # before the imports: weights files carry it
+__version__ = '0.2.0.dev0'  # before the imports: weights files carry it
 
 from .bands import Band, Sensor, describe_bands, list_presets, load_sensors, resolve_bands
 from .errors import (
