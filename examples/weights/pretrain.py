@@ -1,6 +1,6 @@
 """Trains an encoder for some minutes from a packed corpus and teachers' maps; goes on where it was.
 
-    python examples/weights/pretrain.py --config examples/weights/aom_vitt_6.yaml --minutes 60
+    python examples/weights/pretrain.py --config examples/weights/vitt_6.yaml --minutes 60
 
 State and log go to the folder of the run every few minutes. At the end, and with ``--export`` at
 any time, the encoder is written in half precision, in pieces of at most 16 MiB if it is larger.
