@@ -111,6 +111,8 @@ def embed_scene(
             AOMWarning,
             stacklevel=2,
         )
+    if options.speed is not None:
+        encoder.model.set_speed(options.speed)
     patch = _patch_size(patch_size, scene, encoder, options)
     runner = embedding(encoder, scene.bands, patch)
     options_cell = options if options.chip else resized(options, patch)

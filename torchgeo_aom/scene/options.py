@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 
 from torchgeo_aom.errors import ConfigError
 from torchgeo_aom.models.precision import check_precision
+from torchgeo_aom.models.speed import MAX_DEPTH, Speed, merge_schedule
 
 from .loop import check_trainer
 
@@ -34,6 +35,9 @@ class RunOptions:
             files.
         memory_mib: what values of one row of windows may take.
         nodata: ``'all'``: a pixel has no data where no band has; ``'any'``: where one band has not.
+        speed: speed mode or merge schedule of the encoder, see
+            :func:`~torchgeo_aom.models.speed.merge_schedule`; that of the task, or ``'exact'``,
+            where not given.
         trainer: Lightning's trainer, whose predict loop runs the windows on all its devices and
             machines instead of on *device*; its first process writes the files.
 
@@ -52,6 +56,7 @@ class RunOptions:
     memory_mib: int = 256
     nodata: str = 'all'
     trainer: Trainer | None = None
+    speed: Speed | None = None
 
     def __post_init__(self) -> None:
         """Check once.
@@ -66,6 +71,7 @@ class RunOptions:
         if self.chip is not None and self.chip < 1:
             raise ConfigError(f'chip must be at least 1 px, got {self.chip}')
         check_precision(self.precision)
+        merge_schedule(self.speed, MAX_DEPTH)
         if self.nodata not in ('all', 'any'):
             raise ConfigError(f"nodata must be 'all' or 'any', got {self.nodata!r}")
         if self.trainer is not None:

@@ -24,6 +24,7 @@ from ..models.patch_rule import (
 from ..models.plan import describe
 from ..models.precision import check_precision
 from ..models.registry import check_name, random_backbone
+from ..models.speed import read_speed
 from ..models.weights import default_weights, load_backbone, read_source
 from .baselines import rcf_features, statistics_features
 from .divisions import Division, fold_divisions, given_division, repeated_images
@@ -57,6 +58,7 @@ class ProbeConfig:
         readout: what a feature of the model is made of: ``'mean'``, or ``'pyramid'``, see
             :func:`.read_out`.
         precision: of the model's products, ``'float32'`` or ``'bfloat16'``.
+        speed: speed mode of the model, or a merge schedule such as ``'1:4,4:1'``.
         folds: number of folds of whole groups; 0 for the splits of the data set.
         splits: names of these splits.
         seeds: number of seeds, each with other random weights, kernels and folds.
@@ -87,6 +89,7 @@ class ProbeConfig:
     gsd_m: float | None = None
     readout: str = 'mean'
     precision: str = 'float32'
+    speed: str = 'exact'
     folds: int = 0
     splits: Sequence[str] = ('train', 'val', 'test')
     seeds: int = 3
@@ -106,6 +109,7 @@ class ProbeConfig:
         """Check what nothing further down checks."""
         check_name(self.model)
         check_readout(self.readout)
+        read_speed(self.speed)
         check_precision(self.precision, READOUT_PRECISIONS)
         for method in self.methods:
             if method not in METHODS:
@@ -291,10 +295,11 @@ def _size(config: ProbeConfig, data: ProbeData) -> tuple[int, int]:
 def _cost(config: ProbeConfig, data: ProbeData) -> str:
     """What the model does with an image, in one line."""
     patch, size = _patch(config, data), _size(config, data)
-    plan = describe(config.model, list(data.bands), size, patch)
-    facts = f'{config.model}: patch {patch} px, {plan.tokens:,} tokens'
+    plan = describe(config.model, list(data.bands), size, patch, speed=read_speed(config.speed))
+    tokens = f'speed {plan.speed}, {plan.tokens:,} tokens ({plan.merging})'
+    facts = f'{config.model}: patch {patch} px, {tokens}'
     if is_auto(config.patch_size):
-        facts = f'{explain_patch_size(patch, size, config.gsd_m)}; {plan.tokens:,} tokens'
+        facts = f'{explain_patch_size(patch, size, config.gsd_m)}; {tokens}'
     return f'{facts} and {plan.flops / 1e9:.1f} GFLOP an image'
 
 
@@ -340,10 +345,13 @@ def _features(
 
 
 def _model(config: ProbeConfig, data: ProbeData, method: str, seed: int) -> AOM:
+    speed = read_speed(config.speed)
     if method != 'random':
         source = _source(config, method)
-        return load_backbone(source, config.model, bands=list(data.bands))
-    return random_backbone(config.model, resolve_bands(list(data.bands)), seed)
+        return load_backbone(source, config.model, bands=list(data.bands), speed=speed)
+    model = random_backbone(config.model, resolve_bands(list(data.bands)), seed)
+    model.set_speed(speed)
+    return model
 
 
 def _divisions(
