@@ -33,8 +33,8 @@ MAX_DEPTH = 1000
 # In blocks of an encoder of twelve; deeper and shallower ones merge at the same share of theirs.
 _PRESETS: dict[str, Schedule] = {
     'exact': (),
-    'balanced': ((1, 4), (4, 1)),
-    'fast': ((1, 1),),
+    'balanced': ((0, 4),),
+    'fast': ((0, 4), (4, 1)),
 }
 #: loss of merge schedules in points, and what was measured, by schedule as text
 SpeedLoss: TypeAlias = Mapping[str, Mapping[str, Any]]
@@ -69,7 +69,7 @@ def merge_schedule(speed: Speed | None, depth: int) -> Schedule:
                 f'speed must be one of {SPEEDS} or pairs (blocks, groups) such as ((1, 4), (4, 1)),'
                 f' got {speed!r}{suggest(speed, SPEEDS)}.'
             )
-        preset = {max(1, round(k * depth / 12)): groups for k, groups in _PRESETS[speed]}
+        preset = {max(k > 0, round(k * depth / 12)): groups for k, groups in _PRESETS[speed]}
         return tuple((k, groups) for k, groups in preset.items() if k < depth)
     try:
         pairs = tuple((int(k), int(groups)) for k, groups in speed)

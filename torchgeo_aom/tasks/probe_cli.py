@@ -217,8 +217,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add(
         '--precision',
-        choices=READOUT_PRECISIONS,
-        help='number format of the products of the model (default: float32)',
+        choices=('auto', *READOUT_PRECISIONS),
+        help='number format of the products of the model; auto (default): bfloat16 where the '
+        'hardware has it',
     )
     add_speed_option(parser.add_argument)
     add(

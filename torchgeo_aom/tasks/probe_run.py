@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..bands import BandSpec, resolve_bands
 from ..errors import AOMWarning, ConfigError, DataError, suggest
@@ -22,7 +23,7 @@ from ..models.patch_rule import (
     is_auto,
 )
 from ..models.plan import describe
-from ..models.precision import check_precision
+from ..models.precision import AUTO, best_precision, check_precision, resolve
 from ..models.registry import check_name, random_backbone
 from ..models.speed import read_speed
 from ..models.weights import default_weights, load_backbone, read_source
@@ -57,7 +58,8 @@ class ProbeConfig:
         gsd_m: ground sampling distance in m, for ``patch_size='auto'``.
         readout: what a feature of the model is made of: ``'mean'``, or ``'pyramid'``, see
             :func:`.read_out`.
-        precision: of the model's products, ``'float32'`` or ``'bfloat16'``.
+        precision: of the model's products, ``'float32'``, ``'bfloat16'``, or ``'auto'`` for what
+            :func:`~torchgeo_aom.models.precision.best_precision` says of the device.
         speed: speed mode of the model, or a merge schedule such as ``'1:4,4:1'``.
         folds: number of folds of whole groups; 0 for the splits of the data set.
         splits: names of these splits.
@@ -88,7 +90,7 @@ class ProbeConfig:
     size: int | None = None
     gsd_m: float | None = None
     readout: str = 'mean'
-    precision: str = 'float32'
+    precision: str = 'auto'
     speed: str = 'exact'
     folds: int = 0
     splits: Sequence[str] = ('train', 'val', 'test')
@@ -110,7 +112,7 @@ class ProbeConfig:
         check_name(self.model)
         check_readout(self.readout)
         read_speed(self.speed)
-        check_precision(self.precision, READOUT_PRECISIONS)
+        check_precision(self.precision, (AUTO, *READOUT_PRECISIONS))
         for method in self.methods:
             if method not in METHODS:
                 raise ConfigError(
@@ -300,7 +302,11 @@ def _cost(config: ProbeConfig, data: ProbeData) -> str:
     facts = f'{config.model}: patch {patch} px, {tokens}'
     if is_auto(config.patch_size):
         facts = f'{explain_patch_size(patch, size, config.gsd_m)}; {tokens}'
-    return f'{facts} and {plan.flops / 1e9:.1f} GFLOP an image'
+    device = torch.device(config.device)
+    computed = resolve(config.precision, device)
+    if config.precision == AUTO:
+        computed += f' ({best_precision(device)[1]})'
+    return f'{facts} and {plan.flops / 1e9:.1f} GFLOP an image, in {computed}'
 
 
 def _features(
@@ -335,11 +341,12 @@ def _features(
         )
     else:
         model = _model(config, data, method, seed).to(config.device)
+        computed = resolve(config.precision, torch.device(config.device))
         features = extract_features(
             model, data.dataset, data.bands, _patch(config, data, method), label=label,
             batch_size=config.batch_size, cache_dir=config.cache_dir, cache=config.cache,
             normalize=reading.normalize, size=reading.size, num_workers=config.num_workers,
-            readout=config.readout, precision=config.precision,
+            readout=config.readout, precision=computed,
         )  # fmt: skip
     yield features, _divisions(config, data, features, seed)
 
