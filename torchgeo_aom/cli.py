@@ -158,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         default='float32',
         help='number format: float32, bfloat16 or float16 (default: %(default)s)',
     )
-    add_speed_option(plan)
+    add_speed_option(plan.add_argument)
 
     weights = _verb(verbs, 'weights', 'list, show and export weights', WEIGHTS_EPILOG, None)
     actions = weights.add_subparsers(title='actions', metavar='ACTION', required=True)

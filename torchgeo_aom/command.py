@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,13 @@ def add_sensors_option(parser: argparse._ActionsContainer) -> None:
     )  # fmt: skip
 
 
-def add_speed_option(parser: argparse._ActionsContainer) -> None:
-    """Add ``--speed`` to a parser or a group of one; no value where it is not given."""
-    parser.add_argument(
+def add_speed_option(add: Callable[..., Any]) -> None:
+    """Add ``--speed``, without a value where it is not given.
+
+    Args:
+        add: ``add_argument`` of a parser or a group of one.
+    """
+    add(
         '--speed', metavar='MODE',
         help='exact (default), balanced or fast, which merge neighboring bands inside the encoder; '
         'or a schedule of blocks:groups, such as 1:4,4:1',

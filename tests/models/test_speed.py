@@ -181,7 +181,9 @@ def test_intermediates() -> None:
 @torch.no_grad()
 def test_pyramid() -> None:
     torch.manual_seed(1)
-    fast = AOMEncoder(blocks=4, embed_dim=24, num_heads=3, bands='sentinel2', speed='fast').eval()
+    fast = AOMEncoder(
+        blocks=4, embed_dim=24, num_heads=3, bands='sentinel2', speed=((1, 1),)
+    ).eval()
     x = image(13)
     maps = fast(x)
     fast.speed = 'exact'
@@ -194,7 +196,7 @@ def test_pyramid() -> None:
 def test_constructor_and_call() -> None:
     aom, x = model(speed='fast'), image(6)
     fast = aom(x)
-    close(aom(x, speed=((1, 1),)), fast)
+    close(aom(x, speed=((0, 4), (1, 1))), fast)
     differ(aom(x, speed='exact'), fast)
 
 
@@ -242,7 +244,8 @@ class TestSchedule:
             for speed in SPEEDS:
                 schedule = merge_schedule(speed, depth)
                 assert merge_schedule(schedule, depth) == schedule
-        assert merge_schedule('fast', 24) == ((2, 1),)
+        assert merge_schedule('fast', 24) == ((0, 4), (8, 1))
+        assert merge_schedule('fast', 2) == ((0, 4), (1, 1))
 
     @pytest.mark.parametrize(
         ('speed', 'match'),

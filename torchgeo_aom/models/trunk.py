@@ -17,7 +17,7 @@ from ..layers.channel_pool import attention_mask
 from ..layers.masking import split_tokens
 from ..layers.merging import group_members, merge_slots, merge_visible
 from .backbone import Backbone
-from .speed import Schedule, Speed, merge_schedule
+from .speed import Schedule, Speed, SpeedLoss, merge_schedule, warn_loss
 
 __all__ = ('Trunk',)
 
@@ -30,6 +30,8 @@ class Trunk(Backbone):
     """Transformer over the tokens of all bands (Eq. 4), merged on the way where asked for."""
 
     speed: Speed
+    #: what is known of the loss of merge schedules with the weights loaded; None for random weights
+    speed_loss: SpeedLoss | None = None
 
     def set_speed(self, speed: Speed) -> None:
         """Change the speed mode where a call names none; the parameters stay.
@@ -39,9 +41,19 @@ class Trunk(Backbone):
 
         Raises:
             ConfigError: if there is no such mode, or the schedule is impossible.
+
+        Warns:
+            AOMWarning: if the mode costs accuracy with the weights loaded, or nobody knows.
         """
         schedule = merge_schedule(speed, len(self.blocks))
         self.speed = speed if isinstance(speed, str) else schedule
+        self.warn_speed()
+
+    def warn_speed(self) -> None:
+        """Warn of a speed mode that costs accuracy with the weights loaded, or may."""
+        schedule = self.schedule()
+        if schedule and self.speed_loss is not None:
+            warn_loss(self.speed, schedule, self.speed_loss)
 
     def schedule(self, speed: Speed | None = None) -> Schedule:
         """Merge schedule of a call: that of *speed*, or of the constructor where None.
@@ -60,6 +72,12 @@ class Trunk(Backbone):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Tokens (B, C, Nh, Nw, D), channels that exist and, for merging, spectral positions."""
         if merge:
+            own = self.patch_embed
+            if bands is None and own.bands and own.in_chans != len(own.bands):
+                raise ConfigError(
+                    f'the {own.in_chans} channels are {own.in_chans // len(own.bands)} dates of '
+                    f"{len(own.bands)} bands, and merging would average dates: use speed='exact'."
+                )
             tokens, valid, position = self.patch_embed(x, bands, patch_size, position=True)
             return tokens, valid, position
         tokens, valid = self.patch_embed(x, bands, patch_size)

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..command import key_values, output_folder
+from ..command import add_speed_option, key_values, output_folder
 from ..models.patch_rule import read_patch_size
 from ..tasks.readout import READOUT_PRECISIONS
 from .cli import values_of
@@ -77,6 +77,7 @@ def add_common(add: Any, kind: type[Any], data: bool = True) -> None:
         '--precision', choices=READOUT_PRECISIONS,
         help='number format of the products of networks (default: float32)',
     )  # fmt: skip
+    add_speed_option(add)
     add('--cache-dir', metavar='DIR', help="folder of features (default: in the user's cache)")
 
 

@@ -1,4 +1,4 @@
-"""What loading and transforms cost next to the bare encoder: ``torchgeo-aom probe --speed``."""
+"""What loading and transforms cost next to the bare encoder: ``torchgeo-aom probe --loading``."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def main(argv: list[str] | None = None) -> int:
         The exit code.
     """
     parser = argparse.ArgumentParser(
-        'torchgeo-aom probe --speed',
+        'torchgeo-aom probe --loading',
         description='What loading and transforms cost next to the bare encoder.',
-        epilog='example: torchgeo-aom probe --speed --every 2 --rounds 7',
+        epilog='example: torchgeo-aom probe --loading --every 2 --rounds 7',
     )
     add, default = parser.add_argument, '(default: %(default)s)'
     add('--dataset', default='EuroSAT200', help=f'class in torchgeo_aom.datasets {default}')

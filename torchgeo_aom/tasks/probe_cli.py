@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 
 from .. import __version__
-from ..command import key_values, output_folder, read_options, say
+from ..command import add_speed_option, key_values, output_folder, read_options, say
 from ..errors import ConfigError, suggest
 from ..files import write_whole
 from ..models.patch_rule import read_patch_size
@@ -37,7 +37,7 @@ examples:
   torchgeo-aom probe --dataset RasterFolder --root photos --dataset-arg sensor=rgb \\
       --dataset-arg unit=uint8 --folds 5
   torchgeo-aom probe --config examples/downstream/eurosat_probe.yaml --root data
-  torchgeo-aom probe --speed --help      (what loading costs next to the encoder)
+  torchgeo-aom probe --loading --help    (what loading costs next to the encoder)
 """
 NOTE = 'bars: standard deviation over seeds'
 
@@ -217,9 +217,11 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add(
         '--precision',
-        choices=READOUT_PRECISIONS,
-        help='number format of the products of the model (default: float32)',
+        choices=('auto', *READOUT_PRECISIONS),
+        help='number format of the products of the model; auto (default): bfloat16 where the '
+        'hardware has it',
     )
+    add_speed_option(parser.add_argument)
     add(
         '--folds', type=int, metavar='N',
         help='cut everything into folds of whole groups (default: 0, splits)',
@@ -286,8 +288,8 @@ def main(argv: list[str] | None = None) -> int:
         The exit code.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    if '--speed' in arguments:
-        return feature_speed.main([text for text in arguments if text != '--speed'])
+    if '--loading' in arguments:
+        return feature_speed.main([text for text in arguments if text != '--loading'])
     options = _parser().parse_args(arguments)
     config = config_from(_values(options), str(getattr(options, 'config', 'the command line')))
     folder = output_folder(options.output)
