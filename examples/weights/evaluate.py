@@ -75,7 +75,7 @@ def accuracies(
         ),
     ]
     found: dict[str, dict[str, list[float]]] = {}
-    for part in parts:
+    for part in (one for one in parts if one.methods or one.weights):
         for row in run(part, say):
             name = 'weights' if row.method in config.weights else row.method
             scores = [100 * row.mean('accuracy'), 100 * row.spread('accuracy')]
