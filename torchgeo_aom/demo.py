@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from torchgeo_aom import __version__
 from torchgeo_aom.command import output_folder, say
+from torchgeo_aom.commands.demo import demo_parser
 from torchgeo_aom.data.samples import EuroSAT200, SentinelPairs, composite
 from torchgeo_aom.errors import CheckpointError
 from torchgeo_aom.files import write_whole
@@ -252,26 +252,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parser = argparse.ArgumentParser(
-        'torchgeo-aom demo',
-        description='Run the main job on the images that ship with the package: linear probes and '
-        'a segmentation with several sets of bands, beside baselines.',
-        epilog='example: torchgeo-aom demo --quick --output output/quick',
-    )
-    parser.add_argument(
-        '--output',
-        type=Path,
-        default=Path('output/demo'),
-        metavar='DIR',
-        help='folder of demo.png and of the scores (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--seed', type=int, default=0, help='seed of weights and training (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--quick', action='store_true', help='a few chips and steps: tests that it runs, no more'
-    )
-    options = parser.parse_args(argv)
+    options = demo_parser().parse_args(argv)
     head = HeadSettings(seed=options.seed)
     settings = Settings(head)
     if options.quick:

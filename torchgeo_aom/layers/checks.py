@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import BandError, BandWarning, InputError, SizeError
+from . import sizes
+from .sizes import ceil_div
 
 __all__ = (
     'as_pair',
@@ -21,9 +23,8 @@ __all__ = (
     'checked_patch_size',
 )
 
-MAX_PATCH_SIZE = 128
-# Looked up, since that makes a patch size a constant of a compiled graph: one graph for each size.
-PATCH_SIZES = {size: size for size in range(1, MAX_PATCH_SIZE + 1)}
+# torch.compile of PyTorch 2.8 follows a tuple of classes, but neither unions nor abstract classes.
+WHOLE = (int, np.integer, torch.SymInt)
 # What tensors of band codes may hold: (lowest, highest, name).
 CODE_RANGES = {
     'index': (-1, 99, 'channel indices'),
@@ -31,65 +32,14 @@ CODE_RANGES = {
 }
 
 
-def ceil_div(length: int, step: int) -> int:
-    """Cells of a step that cover a length: what is left over counts as a whole cell.
-
-    Only positive numbers are divided: ONNX rounds the quotient of a negative one toward zero, so
-    the usual ``-(-length // step)`` would give a wrong number in an exported graph.
-    """
-    return (length + step - 1) // step
-
-
 def as_pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
-    """Read a size given as one number or as (height, width).
-
-    Args:
-        value: positive integer or two of them.
-        what: name of the argument, for the error message.
-
-    Returns:
-        (height, width).
-
-    Raises:
-        SizeError: if it is not one or two positive integers.
-    """
-    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if (
-        len(pair) != 2
-        or not (_is_whole(pair[0]) and _is_whole(pair[1]))
-        or not (pair[0] > 0 and pair[1] > 0)
-    ):
-        raise SizeError(
-            f'{what} must be a positive integer or (height, width) in px, got {value!r}; '
-            f'give for example {what}=16.'
-        )
-    return pair
-
-
-def _is_whole(side: object) -> bool:
-    # A tuple: torch.compile of PyTorch 2.8 does not follow int | np.integer.
-    return isinstance(side, (int, np.integer, torch.SymInt)) and not isinstance(side, bool)
+    """:func:`torchgeo_aom.layers.sizes.as_pair` for a graph too, where sizes are symbols."""
+    return sizes.as_pair(value, what, WHOLE)
 
 
 def checked_patch_size(patch_size: int | Sequence[int]) -> tuple[int, int]:
-    """Patch size as (height, width).
-
-    Args:
-        patch_size: patch size in px, one number or two.
-
-    Returns:
-        (height, width).
-
-    Raises:
-        SizeError: if it is not 1 to 128 px.
-    """
-    pair = as_pair(patch_size, 'patch_size')
-    if max(pair) > MAX_PATCH_SIZE:
-        raise SizeError(
-            f'patch_size must be 1 to {MAX_PATCH_SIZE} px, got {patch_size}; larger patches leave '
-            'the kernel bank too far behind.'
-        )
-    return PATCH_SIZES[pair[0]], PATCH_SIZES[pair[1]]
+    """:func:`torchgeo_aom.layers.sizes.checked_patch_size` for a graph too."""
+    return sizes.checked_patch_size(patch_size, WHOLE)
 
 
 def check_type(x: Tensor) -> None:

@@ -19,7 +19,6 @@ from ..bands import Band, BandSpec, index_to_wavelength, resolve_bands
 from ..errors import BandError, ConfigError
 from .checks import (
     as_pair,
-    ceil_div,
     check_codes,
     check_finite,
     check_tokens,
@@ -28,6 +27,7 @@ from .checks import (
 )
 from .encodings import grid_encoding, interpolate_grid, sinusoid
 from .pi_resize import nearest_kernel, pi_matrices, pi_resize
+from .sizes import KERNEL_SIZES, MAX_TOKENS, token_grid
 
 __all__ = (
     'KERNEL_SIZES',
@@ -38,11 +38,6 @@ __all__ = (
     'band_codes',
     'checked_patch_size',
 )
-
-#: kernel bank of the paper, in px
-KERNEL_SIZES = (16, 32, 64)
-#: largest number of tokens of an image, where nobody says another
-MAX_TOKENS = 65536
 
 # The position table has the grid of the usual ViT input (224 px, patch 16), whatever the image
 # size: one checkpoint must give one answer, not one for each ``img_size`` of a constructor.
@@ -211,7 +206,7 @@ class Tokenizer(nn.Module):
     @staticmethod
     def token_grid(img_size: tuple[int, int], patch_size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of tokens (Nh, Nw): every pixel is in one patch."""
-        return (ceil_div(img_size[0], patch_size[0]), ceil_div(img_size[1], patch_size[1]))
+        return token_grid(img_size, patch_size)
 
     def nearest_kernel(self, patch_size: tuple[int, int]) -> int:
         """Size of the kernel for a patch size (Eq. 1), of a non-square one by geometric mean."""

@@ -19,8 +19,9 @@ from torch import nn
 from torchvision.models import WeightsEnum
 
 from ..bands import Band, BandSpec, preset_tags, resolve_bands
-from ..errors import ConfigError, suggest
-from .aom import AOM, SIZES, pyramid_blocks
+from ..errors import ConfigError
+from .aom import AOM, pyramid_blocks
+from .names import SIZES, check_name
 from .weights import (
     AOMBase_Weights,
     AOMLarge_Weights,
@@ -73,33 +74,6 @@ def _all_cfgs() -> Any:
 
 
 default_cfgs = _all_cfgs()
-
-
-def check_name(name: str) -> str:
-    """Return a model name with or without a tag if it is ours.
-
-    Args:
-        name: such as ``'aom_vitb'`` or ``'aom_vitb.sentinel2_rgb'``.
-
-    Returns:
-        The name.
-
-    Raises:
-        ConfigError: if there is no such model or tag, with the closest one.
-    """
-    model, _, tag = name.partition('.')
-    if model not in SIZES:
-        raise ConfigError(
-            f'{name!r} is not an AOM model{suggest(model, SIZES)}. Known: '
-            f'{", ".join(SIZES)}, each also with a band preset as tag, e.g. aom_vitb.sentinel2_rgb.'
-        )
-    if tag and tag not in preset_tags():
-        raise ConfigError(
-            f'{tag!r} is not a band preset{suggest(tag, preset_tags())}. Known: '
-            f'{", ".join(preset_tags())}. Other bands: bands= of timm.create_model or of '
-            'torchgeo_aom.tasks.'
-        )
-    return name
 
 
 def _create(
