@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import BandError, BandWarning, InputError, SizeError
+from ..errors import BandError, BandWarning, InputError, SizeError, UnitWarning, warn
 from . import sizes
 from .sizes import ceil_div
 
@@ -17,14 +18,17 @@ __all__ = (
     'as_pair',
     'ceil_div',
     'check_codes',
-    'check_finite',
     'check_tokens',
     'check_type',
+    'check_values',
     'checked_patch_size',
+    'mean_size',
+    'warn_stored',
 )
 
 # torch.compile of PyTorch 2.8 follows a tuple of classes, but neither unions nor abstract classes.
 WHOLE = (int, np.integer, torch.SymInt)
+STORED = 20.0  # normalized values are about 1 in size, stored ones 50 (8 bits) to thousands
 # What tensors of band codes may hold: (lowest, highest, name).
 CODE_RANGES = {
     'index': (-1, 99, 'channel indices'),
@@ -71,14 +75,41 @@ def check_tokens(
         )
 
 
-def check_finite(x: Tensor) -> None:
-    """Raise InputError if a pixel is NaN or infinite; compiled graphs do without."""
-    if not torch.compiler.is_compiling() and not x.is_meta and not x.isfinite().all():
+def mean_size(x: Tensor) -> float:
+    """Mean absolute value of an image, in one pass; not finite where a value is not."""
+    kind = torch.promote_types(x.dtype, torch.float32)
+    return float(torch.linalg.vector_norm(x.detach(), 1, (2, 3), dtype=kind).sum()) / x.numel()
+
+
+def warn_stored(size: float) -> None:
+    """Warn if values are so large on average that nobody can have normalized them."""
+    if size > STORED:
+        warn(  # the same text for all images, so that Python shows it once
+            f'the values of the image, above {STORED:g} on average, look like stored numbers: '
+            'apply torchgeo_aom.transforms.Normalize(bands, product=...) once, before the model',
+            UnitWarning,
+        )
+
+
+def check_values(x: Tensor) -> None:
+    """Check the pixels of an image; compiled graphs do without.
+
+    Raises:
+        InputError: if a pixel is NaN or infinite.
+
+    Warns:
+        UnitWarning: if the values look like stored numbers.
+    """
+    if torch.compiler.is_compiling() or x.is_meta or not x.numel():
+        return
+    size = mean_size(x)
+    if not math.isfinite(size) and not x.isfinite().all():
         raise InputError(
             'The image has NaN or infinite pixels, which would make the whole output NaN; fill '
             'them with torchgeo_aom.transforms.Normalize(..., nodata_fill=True), or leave out the '
             'bands or the images.'
         )
+    warn_stored(size)
 
 
 def check_codes(codes: Tensor, present: Tensor, encoding: str) -> None:

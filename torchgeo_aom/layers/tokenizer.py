@@ -20,9 +20,9 @@ from ..errors import BandError, ConfigError
 from .checks import (
     as_pair,
     check_codes,
-    check_finite,
     check_tokens,
     check_type,
+    check_values,
     checked_patch_size,
 )
 from .encodings import grid_encoding, interpolate_grid, sinusoid
@@ -296,6 +296,9 @@ class Tokenizer(nn.Module):
             BandError: if the bands do not fit the image.
             InputError: if the image is not a floating-point tensor of four dimensions.
             SizeError: if the patch size is impossible or the token budget is exceeded.
+
+        Warns:
+            UnitWarning: if the values of the image look like stored numbers.
         """
         check_type(x)
         size = self.checked_patch_size(patch_size)
@@ -305,7 +308,7 @@ class Tokenizer(nn.Module):
         if valid is not None:
             # A channel that does not exist may hold anything, and NaN would get past attention.
             x = x.masked_fill(~valid[:, :, None, None], 0)
-        check_finite(x)
+        check_values(x)
         weight, bias = self.kernel(size)
         # One matrix product over patches: several times faster than a one-channel convolution.
         x = F.pad(x.to(weight.dtype), (0, -x.shape[3] % size[1], 0, -x.shape[2] % size[0]))

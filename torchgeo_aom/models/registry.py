@@ -35,7 +35,7 @@ from .weights import (
 
 # A list: timm appends to it.
 __all__ = [
-    'aom_vitb', 'aom_vitl', 'aom_vits', 'aom_vitt', 'check_name', 'preset_tags',
+    'aom_vitb', 'aom_vitl', 'aom_vits', 'aom_vitt', 'check_name', 'list_trained', 'preset_tags',
     'random_backbone', 'register',
 ]  # fmt: skip
 
@@ -229,6 +229,20 @@ def _register_timm() -> None:
             continue
         default_cfgs[name] = current[name]
         register_model(builder)
+    list_trained()
+
+
+def list_trained() -> None:
+    """Let ``timm.list_models(pretrained=True)`` name models whose size has default weights.
+
+    timm lists what it can load itself and has no public way to add what a builder loads. One file
+    serves every tag.
+    """
+    from timm.models import _registry
+
+    for name, (_, weights) in BUILDERS.items():
+        if 'DEFAULT' in weights.__members__:
+            _registry._model_has_pretrained.update(_registry._model_with_tags[name])
 
 
 def _add_timm_tag(name: str, tag: str, cfg: Any) -> None:
@@ -245,7 +259,7 @@ def _add_timm_tag(name: str, tag: str, cfg: Any) -> None:
 def _register_smp() -> None:
     from segmentation_models_pytorch.encoders import encoders
 
-    from .smp_encoder import AOMEncoder
+    from .smp_encoder import AOMEncoder, NoHubWeights
 
     for name, size in SIZES.items():
         # SMP overwrites 'depth' with the number of its own levels.
@@ -254,8 +268,7 @@ def _register_smp() -> None:
             encoders[f'{name}.{tag}' if tag else name] = {
                 'encoder': AOMEncoder,
                 'params': {**params, 'bands': preset},
-                # SMP can load only from a hub; our weights come through weights= of the tasks.
-                'pretrained_settings': {},
+                'pretrained_settings': NoHubWeights(name),
             }
 
 
