@@ -94,7 +94,7 @@ _LAZY = {
 _MODULES = (
     'bands bench bench_pretrain catalogue cli clients command commands data datamodules '
     'datasets demo doctor errors files layers losses models plot rng scene sensor_file '
-    'sensors spectrum studies tasks transforms verbs'
+    'sensors spectrum studies tasks text transforms verbs'
 ).split()
 
 

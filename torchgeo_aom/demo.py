@@ -38,6 +38,7 @@ from torchgeo_aom.tasks.landcover import (
 )
 from torchgeo_aom.tasks.probe import band_statistics, extract_features, linear_probe
 from torchgeo_aom.tasks.report import facts_line
+from torchgeo_aom.text import ruled
 from torchgeo_aom.transforms import Normalize, NormalizeSample
 
 __all__ = ('main',)
@@ -173,10 +174,8 @@ def table(rows: Sequence[Row], inits: Sequence[str]) -> str:
         (row.job, row.bands, row.metric, *(cell(row, who) for who in ('baseline', *inits)))
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ['  '.join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
-    rule = '-' * len(text[0])
-    return '\n'.join([text[0].rstrip(), rule, *(line.rstrip() for line in text[1:]), rule])
+    text = ruled(lines)
+    return '\n'.join([*text, text[1]])
 
 
 def draw(rows: Sequence[Row], maps: Mapping[str, Any], inits: Sequence[str], title: str) -> bytes:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..text import aligned
 from .names import SIZES
 
 __all__ = ('facts_text', 'known_weights', 'weights_text')
@@ -46,7 +47,7 @@ def weights_text(known: Sequence[Mapping[str, Any]] | None = None) -> str:
     for model in SIZES:
         own = [_line(record) for record in records if record['model'] == model]
         rows += own or [(model, 'no trained weights yet')]
-    return '\n'.join(_aligned(rows))
+    return '\n'.join(aligned(rows))
 
 
 def _line(record: Mapping[str, Any]) -> tuple[str, ...]:
@@ -120,18 +121,4 @@ def _records(name: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
     shown = [key for key in keys if key not in shared]
     rows = [tuple(shown), *zip(*(columns[key] for key in shown), strict=True)]
     above = [f'  {key}: {text}' for key, text in shared.items()]
-    return [f'{name} ({len(records)})', *above, *(f'  {line}' for line in _aligned(rows))]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows with their cells below each other; a row may have fewer cells than others."""
-    count = max(map(len, rows))
-    full = [(*row, *[''] * (count - len(row))) for row in rows]
-    # What says that a model has no weights runs over the columns that it leaves empty.
-    widths = [
-        max((len(row[k]) for row in rows if k < len(row) - 1), default=0) for k in range(count)
-    ]
-    return [
-        '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in full
-    ]
+    return [f'{name} ({len(records)})', *above, *(f'  {line}' for line in aligned(rows))]

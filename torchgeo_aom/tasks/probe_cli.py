@@ -22,6 +22,7 @@ from ..errors import ConfigError, suggest
 from ..files import write_whole
 from ..models.patch_rule import read_patch_size
 from ..plot import plot_scores
+from ..text import ruled
 from . import feature_speed
 from .probe_run import ProbeConfig, Row, run
 
@@ -97,10 +98,7 @@ def table(rows: Sequence[Row]) -> str:
             patch = '-' if first.patch_size is None else f'{first.patch_size} px'
             cells = (_cell(own[probe], metric) if probe in own else '-' for probe in probes)
             lines.append((first.bands, _short(first.method), str(first.dims), patch, *cells))
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        text = ['  '.join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
-        rule = '-' * max(map(len, text))
-        parts.append('\n'.join([text[0].rstrip(), rule, *(line.rstrip() for line in text[1:])]))
+        parts.append('\n'.join(ruled(lines)))
     return '\n\n'.join(parts)
 
 
