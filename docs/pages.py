@@ -41,7 +41,7 @@ PROGRAMS = ('terratorch', 'torchgeo_bench')
 # Verbs in the order of the page; those of training are TorchGeo's.
 COMMANDS = (
     *('', 'doctor', 'demo', 'bands', 'plan', 'plan --pretrain'),
-    *('probe', 'probe --speed', 'segment'),
+    *('probe', 'probe --loading', 'segment'),
     *('study', 'study bands', 'study patches', 'study sensors', 'study objectives'),
     *('study figures', 'study cards'),
     *('scene', 'scene embed', 'scene predict', 'scene complete', 'scene similar'),

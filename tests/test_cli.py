@@ -20,7 +20,7 @@ VERBS = ('bands', 'plan', 'weights', 'doctor')
 HELPS = (
     *('bands', 'plan', 'weights', 'weights list', 'weights show', 'weights export', 'doctor'),
     *('demo', 'bench', 'bench --pretrain', 'plan --pretrain'),
-    *('probe', 'probe --speed', 'segment', 'stats'),
+    *('probe', 'probe --loading', 'segment', 'stats'),
     *('scene', 'scene embed', 'scene predict', 'scene complete', 'scene similar'),
     *('study', 'study bands', 'study patches', 'study sensors'),
     *('study objectives', 'study figures', 'study cards'),

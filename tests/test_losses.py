@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from torchgeo_aom.errors import ConfigError
-from torchgeo_aom.losses import alignment_loss, patchify, reconstruction_loss, total_loss
+from torchgeo_aom.errors import ConfigError, InputError
+from torchgeo_aom.losses import (
+    alignment_loss,
+    patchify,
+    reconstruction_loss,
+    spectral_loss,
+    spectral_targets,
+    total_loss,
+)
 
 
 def slow_alignment(h: np.ndarray, tau: float, batch_negatives: bool) -> float:
@@ -120,3 +127,62 @@ def test_constant_patch_stays_finite_when_normalised() -> None:
 def test_total_weighs_as_the_paper_does() -> None:
     total = total_loss([torch.tensor(1.0), torch.tensor(3.0)], torch.tensor(10.0))
     assert total.item() == pytest.approx(0.2 * 2 + 0.8 * 10)
+
+
+def slow_spectra(image: np.ndarray, patch: int, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean, deviation and three quarters of each place and band, in loops."""
+    batch, channels, height, width = image.shape
+    rows, columns, half = height // patch, width // patch, patch // 2
+    numbers = np.zeros((batch, rows * columns, channels, 5))
+    counts = np.zeros((batch, rows * columns, channels), bool)
+    for b in range(batch):
+        for n in range(rows * columns):
+            top, left = n // columns * patch, n % columns * patch
+            for c in range(channels):
+                pixels = image[b, c, top : top + patch, left : left + patch]
+                good = valid[b, c, top : top + patch, left : left + patch]
+                quarters = [
+                    (slice(r * half, (r + 1) * half), slice(k * half, (k + 1) * half))
+                    for r in range(2)
+                    for k in range(2)
+                ]
+                counts[b, n, c] = all(good[q].any() for q in quarters)
+                if not counts[b, n, c]:
+                    continue
+                mean = pixels[good].mean()
+                numbers[b, n, c, :2] = mean, pixels[good].std()
+                for k in range(3):
+                    numbers[b, n, c, 2 + k] = pixels[quarters[k]][good[quarters[k]]].mean() - mean
+    return numbers, counts
+
+
+@pytest.mark.parametrize('patch', [2, 4, 8, 12])
+@pytest.mark.parametrize('channels', [1, 5])
+@pytest.mark.parametrize('holes', [False, True])
+def test_spectral_targets_equal_reference(patch: int, channels: int, holes: bool) -> None:
+    generator = torch.Generator().manual_seed(patch)
+    image = torch.randn(2, channels, 24, 48, generator=generator)
+    valid = torch.rand(image.shape, generator=generator) > (0.3 if holes else -1)
+    valid[0, 0, :8] &= not holes
+    given = image.masked_fill(~valid, float('nan'))
+    numbers, counts = spectral_targets(given, patch, valid if holes else None)
+    wanted, counted = slow_spectra(image.numpy(), patch, valid.numpy())
+    assert numbers.shape == wanted.shape
+    assert np.array_equal(counts.expand(wanted.shape[:3]).numpy(), counted)
+    np.testing.assert_allclose(numbers.numpy()[counted], wanted[counted], rtol=1e-4, atol=2e-3)
+
+
+def test_spectral_loss_counts_what_was_measured() -> None:
+    target = torch.randn(2, 3, 4, 5)
+    counts = torch.rand(2, 3, 4) > 0.5
+    wild = torch.where(counts[..., None], target, torch.full_like(target, 1e4))
+    assert spectral_loss(wild, target, counts) == 0
+    assert spectral_loss(target, target, torch.zeros_like(counts)) == 0
+    every = torch.ones_like(counts)
+    assert spectral_loss(target + 3, target, every).item() == pytest.approx(2.5, rel=1e-5)
+
+
+@pytest.mark.parametrize(('patch', 'size'), [(3, 12), (8, 20), (0, 16)])
+def test_spectral_targets_refuse_what_has_no_quarters(patch: int, size: int) -> None:
+    with pytest.raises(InputError, match='even patch size that divides the image'):
+        spectral_targets(torch.zeros(1, 1, size, size), patch)

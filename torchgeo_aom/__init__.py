@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-__version__ = '0.1.0'  # before the imports: weights files carry it
+__version__ = '0.2.0.dev0'  # before the imports: weights files carry it
 
 from .bands import Band, Sensor, describe_bands, list_presets, load_sensors, resolve_bands
 from .errors import (
@@ -93,8 +93,8 @@ _LAZY = {
 # Modules are attributes from the start, whatever is imported already.
 _MODULES = (
     'bands bench bench_pretrain catalogue cli clients command commands data datamodules '
-    'datasets demo doctor errors files layers losses models plot rng scene sensor_file '
-    'sensors spectrum studies tasks text transforms verbs'
+    'datasets demo doctor errors files layers losses models plot pretraining rng scene '
+    'sensor_file sensors spectrum studies tasks text transforms verbs'
 ).split()
 
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import Any
 
 from torchgeo_aom import __version__
-from torchgeo_aom.command import add_sensors_option
+from torchgeo_aom.command import add_sensors_option, add_speed_option
 from torchgeo_aom.errors import AOMError, ConfigError
 from torchgeo_aom.verbs import (
     BANDS_EPILOG,
@@ -77,8 +77,8 @@ def _dispatch(arguments: list[str]) -> int:
     if verb in PRETRAIN and '--pretrain' in arguments:
         module, name = PRETRAIN[verb], f'{verb} --pretrain'
         arguments = [argument for argument in arguments if argument != '--pretrain']
-    elif verb == 'probe' and '--speed' in arguments:
-        name = 'probe --speed'
+    elif verb == 'probe' and '--loading' in arguments:
+        name = 'probe --loading'
     elif verb == 'study':
         name = ' '.join(arguments[:2])
     if module is not None:
@@ -181,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
         default='float32',
         help='number format: float32, bfloat16 or float16 (default: %(default)s)',
     )
+    add_speed_option(plan.add_argument)
 
     weights = _verb(verbs, 'weights', 'list, show and export weights', WEIGHTS_EPILOG, None)
     actions = weights.add_subparsers(title='actions', metavar='ACTION', required=True)
@@ -300,6 +301,7 @@ def _single(values: list[Any]) -> Any:
 def _plan(options: argparse.Namespace) -> int:
     from torchgeo_aom.bands import load_sensors, resolve_bands
     from torchgeo_aom.models.plan import describe
+    from torchgeo_aom.models.speed import read_speed
 
     for path in options.sensors:
         load_sensors(path)
@@ -311,6 +313,7 @@ def _plan(options: argparse.Namespace) -> int:
         batch_size=options.batch,
         dtype=options.dtype,
         gsd_m=options.gsd,
+        speed=options.speed and read_speed(options.speed),
     )
     if options.json:
         _print_json(plan.as_dict())

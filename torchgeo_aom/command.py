@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,14 @@ import yaml  # type: ignore[import-untyped, unused-ignore]
 
 from torchgeo_aom.errors import ConfigError
 
-__all__ = ('add_sensors_option', 'key_values', 'output_folder', 'read_options', 'say')
+__all__ = (
+    'add_sensors_option',
+    'add_speed_option',
+    'key_values',
+    'output_folder',
+    'read_options',
+    'say',
+)
 
 
 def say(text: str) -> None:
@@ -25,6 +32,19 @@ def add_sensors_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         '--sensors', action='append', default=[], metavar='FILE',
         help='add the sensors of this TOML file; may be repeated',
+    )  # fmt: skip
+
+
+def add_speed_option(add: Callable[..., Any]) -> None:
+    """Add ``--speed``, without a value where it is not given.
+
+    Args:
+        add: ``add_argument`` of a parser or a group of one.
+    """
+    add(
+        '--speed', metavar='MODE',
+        help='exact (default), balanced or fast, which merge neighboring bands inside the encoder; '
+        'or a schedule of blocks:groups, such as 1:4,4:1',
     )  # fmt: skip
 
 

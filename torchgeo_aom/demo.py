@@ -24,6 +24,7 @@ from torchgeo_aom.data.samples import EuroSAT200, SentinelPairs, composite
 from torchgeo_aom.errors import CheckpointError
 from torchgeo_aom.files import write_whole
 from torchgeo_aom.models.aom import AOM
+from torchgeo_aom.models.speed import read_speed
 from torchgeo_aom.models.weights import default_weights
 from torchgeo_aom.plot import plot_demo
 from torchgeo_aom.tasks import SemanticSegmentationTask
@@ -74,6 +75,7 @@ class Settings:
     head: HeadSettings
     repeats: int = 3
     every: int = 1
+    speed: str = 'exact'
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,11 @@ def _degrees(place: Mapping[str, str]) -> str:
 
 def build_models(settings: Settings) -> dict[str, AOM]:
     """The encoder with random weights and, where there are any, with trained ones."""
-    options: dict[str, Any] = {'bands': 'sentinel2', 'patch_size': settings.head.patch_size}
+    options: dict[str, Any] = {
+        'bands': 'sentinel2',
+        'patch_size': settings.head.patch_size,
+        'speed': read_speed(settings.speed),
+    }
     torch.manual_seed(settings.head.seed)
     models: dict[str, Any] = {'random initialization': timm.create_model(MODEL, **options)}
     try:
@@ -253,9 +259,10 @@ def main(argv: list[str] | None = None) -> int:
     """
     options = demo_parser().parse_args(argv)
     head = HeadSettings(seed=options.seed)
-    settings = Settings(head)
+    settings = Settings(head, speed=options.speed or 'exact')
     if options.quick:
-        settings = Settings(replace(head, patch_size=16, steps=4, batch_size=2), repeats=1, every=5)
+        head = replace(head, patch_size=16, steps=4, batch_size=2)
+        settings = replace(settings, head=head, repeats=1, every=5)
     folder = output_folder(options.output / 'heads').parent
     start = time.monotonic()
     models = build_models(settings)

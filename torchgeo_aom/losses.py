@@ -8,9 +8,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import ConfigError
+from .errors import ConfigError, InputError
 
-__all__ = ('alignment_loss', 'patchify', 'reconstruction_loss', 'total_loss')
+__all__ = (
+    'alignment_loss',
+    'patchify',
+    'reconstruction_loss',
+    'spectral_loss',
+    'spectral_targets',
+    'total_loss',
+)
+
+#: numbers that `spectral_targets` gives for each band of a place
+SPECTRAL_NUMBERS = 5
 
 
 def patchify(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
@@ -135,3 +145,72 @@ def total_loss(
     .. versionadded:: 0.1
     """
     return recon_weight * torch.stack(tuple(reconstruction)).mean() + align_weight * alignment
+
+
+def spectral_targets(
+    image: Tensor, patch_size: int, valid: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """What the bands of an image measure at each place, for tokens to predict.
+
+    For a place of P x P px and a band, with m the mean and s the standard deviation of its pixels
+    and q1 to q4 the means of its quarters (upper left, upper right, lower left, lower right), the
+    numbers are ``(m, s, q1 - m, q2 - m, q3 - m)``: brightness, roughness, and where it lies. The
+    fourth quarter follows from the others. Pixels without data do not count. An extension: the
+    paper asks tokens for pixels of masked patches only.
+
+    Args:
+        image: normalized images of shape (B, C, H, W), H and W multiples of the patch size.
+        patch_size: P in px, even.
+        valid: which pixels hold data, bool of the same shape; None for all.
+
+    Returns:
+        Numbers of shape (B, N, C, 5), and which bands of which places count, bool of shape
+        (B, N, C): those with data in each quarter.
+
+    Raises:
+        InputError: if the image is no whole number of places, or the patch size is odd.
+
+    .. versionadded:: 0.2
+    """
+    height, width = image.shape[2:]
+    if patch_size < 2 or patch_size % 2 or height % patch_size or width % patch_size:
+        raise InputError(
+            f'spectral_targets needs an even patch size that divides the image, got {patch_size} '
+            f'px and an image of {height} x {width} px.'
+        )
+    half = patch_size // 2
+    image = image.float()
+    weight = torch.ones_like(image[:1, :1]) if valid is None else valid.to(image.dtype)
+    image = image if valid is None else image.masked_fill(~valid, 0)
+    share = F.avg_pool2d(weight, half)  # of the pixels of a quarter that hold data
+    first = F.avg_pool2d(image * weight, half) / share.clamp(min=1e-6)
+    second = F.avg_pool2d(image.square() * weight, half) / share.clamp(min=1e-6)
+
+    def places(quarters: Tensor) -> Tensor:  # (B, C, 2 Nh, 2 Nw) -> (B, N, C, 4)
+        x = quarters.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).permute(0, 2, 4, 1, 3, 5)
+        return x.flatten(4).flatten(1, 2)
+
+    share, first, second = (places(x.expand_as(first)) for x in (share, first, second))
+    total = share.sum(-1, keepdim=True).clamp(min=1e-6)
+    mean = (first * share).sum(-1, keepdim=True) / total
+    variance = (second * share).sum(-1, keepdim=True) / total - mean.square()
+    deviation = variance.clamp(min=0).sqrt()
+    return torch.cat((mean, deviation, first[..., :3] - mean), -1), (share > 0).all(-1)
+
+
+def spectral_loss(predicted: Tensor, target: Tensor, counts: Tensor) -> Tensor:
+    """Smooth L1 distance of predicted from measured numbers of the bands of places.
+
+    Args:
+        predicted: numbers of shape (B, K, C, 5), see `spectral_targets`.
+        target: what was measured, of the same shape.
+        counts: which bands of which places count, bool of shape (B, K, C).
+
+    Returns:
+        Mean over the numbers that count; 0 where none do.
+
+    .. versionadded:: 0.2
+    """
+    weight = counts[..., None].to(target.dtype)
+    error = F.smooth_l1_loss(predicted.float() * weight, target * weight, reduction='sum')
+    return error / (weight.sum() * target.shape[-1]).clamp(min=1)

@@ -50,7 +50,7 @@ PARSERS = {
     'demo': 'demo:demo_parser',
     'plan --pretrain': 'plan_pretrain:plan_pretrain_parser',
     'probe': 'probe:probe_parser',
-    'probe --speed': 'probe:speed_parser',
+    'probe --loading': 'probe:loading_parser',
     'stats': 'stats:stats_parser',
     'study bands': 'study:bands_parser',
     'study cards': 'study:cards_parser',

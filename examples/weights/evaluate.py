@@ -32,19 +32,19 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parent))
 from heldout import HeldOutPatches, HeldOutWater
-from resnet import resnet_water
+from water import linear_water
 
 from torchgeo_aom.data.samples import SentinelPairs
 from torchgeo_aom.models.weights import load_backbone
 from torchgeo_aom.tasks.probe_run import ProbeConfig, run
 from torchgeo_aom.tasks.readout import READOUTS
-from torchgeo_aom.tasks.segment import Protocol, run_segmentation
 from torchgeo_aom.transforms import Normalize
 
 PATCH_SIZES = {128: (8, 16, 24, 32, 48, 64), 256: (16, 24, 32, 48, 64)}  # by size of the image
 TILE = 56  # px of the places that L1C and L2A show: 16 tiles each
 SEEDS = 3
-WATER_STEPS = 100  # of 8 images
+WATER_PATCHES = (16, 8)
+MERGED = '1:1'  # one group of bands after the first block
 METHODS = ('statistics', 'rcf', 'random')
 
 Result = dict[str, Any]
@@ -124,35 +124,19 @@ def patches_ucmerced(root: str, weights: str, size: int) -> Result:
     return found
 
 
-def segment_water(root: str, weights: str, out: Path) -> Result:
-    """Mean IoU in percent of water in HLS chips, places not trained on: mean and spread."""
-    folder = out / 'water'
-    folder.mkdir(parents=True, exist_ok=True)
-    protocol = Protocol(
-        'heldout.HeldOutWater', {'root': root}, 'aom_vitt', weights, 16, steps=WATER_STEPS,
-        decoder_channels=64,
+def merged_eurosat(weights: str) -> Result:
+    """EuroSAT-200, 13 bands, where all bands of a place are merged after the first block."""
+    config = ProbeConfig(
+        'EuroSAT200', {}, {'13 bands': None}, weights=[weights], methods=[], probes=['linear'],
+        patch_size=16, folds=5, seeds=SEEDS, speed=MERGED,
     )  # fmt: skip
-    seeds = list(range(SEEDS))
-    names = {'upernet': 'weights', 'random': 'random', 'pixels': 'pixel regression'}
-    rows = run_segmentation(protocol, {'7 bands': None}, seeds, folder, list(names))
-    if failed := [row for row in rows if 'failed' in row]:
-        raise SystemExit(f'{len(failed)} runs failed: {failed[0]["failed"]}')
-    found = {}
-    for method, name in names.items():
-        found[name] = summary([row['mean IoU'] for row in rows if row['method'] == method])
-    path = folder / 'resnet.json'
-    trained = json.loads(path.read_text()) if path.is_file() else []
-    for seed in seeds[len(trained) :]:
-        say(f'ResNet-18, seed {seed}')
-        trained.append(resnet_water(protocol.data(None), seed, WATER_STEPS))
-        path.write_text(json.dumps(trained))
-    found['ResNet-18, trained end to end'] = summary(trained)
-    return found
+    return accuracies(config, 128)
 
 
-def summary(scores: Sequence[float]) -> list[float]:
-    """Mean and standard deviation in percent."""
-    return [round(100 * float(f(scores)), 2) for f in (np.mean, lambda x: np.std(x, ddof=1))]
+def water(root: str, weights: str) -> Result:
+    """Water in HLS chips, places not trained on, five folds: linear on frozen maps."""
+    models = {'weights': backbone(weights), 'random': backbone(None)}
+    return linear_water(root, models, WATER_PATCHES, SEEDS)
 
 
 @torch.inference_mode()
@@ -236,14 +220,14 @@ def table(results: dict[str, Result]) -> str:
         mean, spread = value
         return f'{mean:.1f}' if np.isnan(spread) else f'{mean:.1f} ± {spread:.1f}'
 
-    for measure in ('ucmerced', 'hls', 'eurosat'):
+    for measure in ('ucmerced', 'hls', 'eurosat', 'merged'):
         for bands, row in results.get(measure, {}).items():
             cells = [cell(row.get(name)) for name in ('weights', 'random', 'statistics', 'rcf')]
             lines.append(f'| {TITLES[measure]}, {bands} | {" | ".join(cells)} | |')
-    if row := dict(results.get('water', {})):
-        cells = [cell(row.pop(name, None)) for name in ('weights', 'random')]
-        others = '; '.join(f'{name} {cell(value)}' for name, value in row.items())
-        lines.append(f'| {TITLES["water"]} | {" | ".join(cells)} | - | - | {others} |')
+    for patch, row in results.get('water', {}).items():
+        cells = [cell(row[name]) for name in ('weights', 'random')]
+        title = f'{TITLES["water"]}, patches of {patch} px'
+        lines.append(f'| {title} | {" | ".join(cells)} | - | - | pixels {cell(row["pixels"])} |')
     for measure in ('levels', 'sensors'):
         if row := results.get(measure):
             cells = [f'{row[name][0]:.1f}' for name in ('weights', 'random')]
@@ -261,7 +245,8 @@ TITLES = {
     'ucmerced': 'UC Merced, linear probe, accuracy',
     'hls': 'HLS WorldCover patches, linear probe, accuracy',
     'eurosat': 'EuroSAT-200, linear probe, accuracy',
-    'water': 'HLS water, UPerNet on frozen encoder, mean IoU, 7 bands',
+    'merged': 'EuroSAT-200, one group of bands after block 1, linear probe, accuracy',
+    'water': 'HLS water, linear on frozen maps, five folds of places, mean IoU, 7 bands',
     'levels': 'L1C tile finds its L2A tile',
     'sensors': 'S30 chip finds an L30 chip of its place',
     'patches': 'UC Merced at 128 px, by patch size',
@@ -291,6 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     weights = args.weights
     measures: dict[str, Callable[[], Result] | None] = {
         'eurosat': lambda: probe_eurosat(weights),
+        'merged': lambda: merged_eurosat(weights),
         'levels': lambda: retrieve_levels(weights),
         'hls': (lambda: probe_hls(args.hls, weights)) if args.hls else None,
         'sensors': (lambda: retrieve_sensors(args.hls, weights)) if args.hls else None,
@@ -303,7 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         'patches_256': (lambda: patches_ucmerced(args.ucmerced, weights, 256))
         if args.ucmerced
         else None,
-        'water': (lambda: segment_water(args.hls, weights, args.out)) if args.hls else None,
+        'water': (lambda: water(args.hls, weights)) if args.hls else None,
     }
     for name, measure in measures.items():
         if name in results or (args.only and name not in args.only):

@@ -32,6 +32,7 @@ from torchgeo_aom.models.loading import strip_prefix
 from torchgeo_aom.models.weights import save_weights
 from torchgeo_aom.models.weights_enum import enum_of
 from torchgeo_aom.models.weights_meta import complete_meta, facts_of, validate_meta
+from torchgeo_aom.pretraining.views import SHAPES
 from torchgeo_aom.transforms import Normalize
 
 ORIGINS = Path(__file__).with_name('origins.csv')
@@ -49,14 +50,13 @@ def metrics(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """What was measured, as the meta of weights has it."""
     command = f'{COMMAND} --weights {name}'
     found = []
-    for measure in ('ucmerced', 'hls', 'eurosat'):
+    for measure in ('ucmerced', 'hls', 'eurosat', 'merged'):
         for bands, row in results.get(measure, {}).items():
             title = f'{measure}, {bands}: linear probe, accuracy in %'
             found.append({'name': title, 'value': row['weights'][0], 'command': command})
-    if 'water' in results:
-        value = results['water']['weights'][0]
-        title = 'HLS water: frozen UPerNet, mean IoU in %'
-        found.append({'name': title, 'value': value, 'command': command})
+    for patch, row in results.get('water', {}).items():
+        title = f'HLS water, patches of {patch} px: linear on frozen maps, mean IoU in %'
+        found.append({'name': title, 'value': row['weights'][0], 'command': command})
     for measure in ('levels', 'sensors'):
         if measure in results:
             title = f'{measure}: retrieval at 1 in %'
@@ -160,8 +160,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = AOM(bands=BANDS, **SIZES[args.model])
         state, _ = read_state_dict(args.checkpoint)
         model.load_state_dict(strip_prefix(state), strict=True)
-        options = yaml.safe_load(args.config.read_text(encoding='utf-8'))['model']['init_args']
-        extra = {'patch_sizes': json.dumps(options['patch_sizes'])}
+        content = yaml.safe_load(args.config.read_text(encoding='utf-8'))
+        if 'run' in content:  # of pretrain.py
+            options = content['run']
+            patches = sorted({shape.patch for some in SHAPES.values() for shape in some})
+        else:
+            options = content['model']['init_args']
+            patches = options['patch_sizes']
+        extra = {'patch_sizes': json.dumps(patches)}
         path = args.out / f'{stem}.safetensors'
         sha256 = save_weights(model.half(), path, extra, normalize)
         meta = complete_meta(

@@ -54,7 +54,7 @@ def timm_names(state: dict[str, Tensor], name: str = 'tf_efficientnet_lite0') ->
     own = timm.create_model(name).state_dict()
     shapes = [value.shape for value in own.values()]
     if [value.shape for value in state.values()] != shapes:
-        raise SystemExit('The file does not hold the parameters of EfficientNet-Lite0.')
+        raise SystemExit(f'The file does not hold the parameters of {name}.')
     return dict(zip(own, state.values(), strict=True))
 
 

@@ -29,11 +29,14 @@ RUN_BY = {
     'weights/corpus.*': 'test_corpus.py::test_build',
     'weights/evaluate.py': 'examples/test_weights_examples.py::test_measures',
     'weights/heldout.py': 'examples/test_weights_examples.py::test_measures',
+    'weights/prepare.py': 'examples/test_weights_examples.py::test_packed_run',
+    'weights/pretrain.py': 'examples/test_weights_examples.py::test_packed_run',
     'weights/publish.py': 'examples/test_weights_examples.py::test_training',
-    'weights/resnet.py': 'examples/test_weights_examples.py::test_measures',
     'weights/rules.py': 'test_corpus.py::test_build',
     'weights/start.py': 'examples/test_weights_examples.py::test_training',
     'weights/train.py': 'examples/test_weights_examples.py::test_training',
+    'weights/vitt_6.yaml': 'examples/test_weights_examples.py::test_packed_run',
+    'weights/water.py': 'examples/test_weights_examples.py::test_measures',
 }
 
 

@@ -75,6 +75,36 @@ def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 192)
 
 
+@pytest.mark.usefixtures('settings_of_torch')
+def test_packed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pack, see with a teacher, train three steps in two goes, publish."""
+    monkeypatch.chdir(tmp_path)
+    corpus(tmp_path / 'corpus')
+    teacher = timm.create_model('tf_efficientnet_lite2').state_dict()
+    torch.save({f'_{k}': value for k, value in enumerate(teacher.values())}, 'lite2.pth')
+    pack = ['pack', '--corpus', 'corpus/corpus.yaml', '--out', 'runs/packed.safetensors']
+    start(monkeypatch, 'weights/prepare.py', *pack)
+    look = ['rgb', '--packed', 'runs/packed.safetensors', '--file', 'lite2.pth', '--size', '64']
+    start(monkeypatch, 'weights/prepare.py', *look, '--dim', '4', '--out', 'runs/maps/rgb')
+    content = yaml.safe_load((FOLDER / 'vitt_6.yaml').read_text())
+    del content['teachers']['clouds']  # its file is not here
+    content['run'] |= {'steps': 3, 'tokens': 64, 'paper_every': 3, 'paper_images': 4}
+    Path('run.yaml').write_text(yaml.safe_dump(content))
+    start(monkeypatch, 'weights/pretrain.py', '--config', 'run.yaml', '--minutes', '0')
+    assert '0 steps, 0 views' in capsys.readouterr().out
+    start(monkeypatch, 'weights/pretrain.py', '--config', 'run.yaml')
+    assert '3 steps' in capsys.readouterr().out
+    config = ['--config', 'run.yaml', '--hours', '2', '--about', 'Three steps.', '--out', 'out']
+    Path('out').mkdir()
+    encoder = Path(content['out']) / 'encoder.safetensors'
+    start(monkeypatch, 'weights/publish.py', '--checkpoint', encoder, *config)
+    facts = json.loads(Path('out/aom_vitt_optical.json').read_text())
+    assert facts['training'] == content['run']
+    assert facts['meta']['patch_sizes'] == [4, 8, 16, 24, 32, 48, 64]
+
+
 def water(root: Path) -> Path:
     """HLS chips of twelve places, each seen by both sensors."""
     hls_water(root, 12)
@@ -101,7 +131,7 @@ def test_measures(
 ) -> None:
     """All measures of the weights that ship, what is published of them, and going on."""
     script = load(monkeypatch, 'weights/evaluate.py')
-    for name, value in {'run': small, 'TILE': 224, 'SEEDS': 1, 'WATER_STEPS': 1}.items():
+    for name, value in {'run': small, 'TILE': 224, 'SEEDS': 1}.items():
         monkeypatch.setattr(script, name, value)
     data = ['--hls', str(water(tmp_path / 'hls')), '--ucmerced', str(tmp_path / 'ucmerced')]
     ucmerced(tmp_path / 'ucmerced', lists=False)
@@ -110,7 +140,9 @@ def test_measures(
     results = json.loads((out / 'results.json').read_text())
     assert set(results) == {'about', *script.TITLES}
     assert {'RGB', '7 bands'} == set(results['hls'])
-    assert all(0 <= results[name]['weights'][0] <= 100 for name in ('levels', 'sensors', 'water'))
+    assert all(0 <= results[name]['weights'][0] <= 100 for name in ('levels', 'sensors'))
+    assert set(results['water']) == {'16', '8'}
+    assert all(0 < score[0] <= 100 for row in results['water'].values() for score in row.values())
     text = (out / 'table.md').read_text()
     assert all(title in text for title in script.TITLES.values())
 

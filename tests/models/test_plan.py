@@ -63,6 +63,33 @@ def test_operations(patch: int) -> None:
     assert plan.flops == pytest.approx(counter.get_total_flops() - resizing, rel=0.02)
 
 
+@pytest.mark.parametrize('speed', ['exact', 'balanced', 'fast', ((0, 4), (2, 2)), ((1, 3),)])
+def test_operations_of_speed_modes(speed: Any) -> None:
+    """What is counted is what runs, also where bands are merged; 2 % as above."""
+    model = tiny(depth=6, bands='sentinel2', speed=speed, embed_dim=96)
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.no_grad(),
+        sdpa_kernel(SDPBackend.MATH),
+    ):
+        model(image(13, 64, 64))
+    plan = describe(model, size=64, batch_size=2)
+    assert plan.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
+    named = describe(model, size=64, batch_size=2, speed='exact')
+    assert (plan.flops < 0.9 * named.flops) is (speed != 'exact')
+    assert plan.training_bytes <= named.training_bytes
+    assert plan.inference_bytes <= named.inference_bytes
+
+
+def test_text_of_speed_modes() -> None:
+    plan = describe('aom_vitb', 'sentinel2', 224, 16, speed=((1, 4), (4, 1)))
+    assert plan.block_tokens == (2548, *[784] * 3, *[196] * 8)
+    assert '1:4,4:1: 2,548 tokens in 1 block, 784 tokens in 3 blocks, 196 tokens in' in str(plan)
+    assert 'exact: all tokens in all blocks' in str(describe('aom_vitb', 'sentinel2'))
+    with pytest.raises(ConfigError, match='balanced'):
+        describe('aom_vitb', speed='balanecd')
+
+
 def test_issue_example() -> None:
     """ViT-B, 13 bands, 512 px, patch 16: 13,312 tokens, under 4 GiB."""
     plan = describe('aom_vitb', 'sentinel2', 512, 16)

@@ -13,8 +13,15 @@ from torch.export import Dim, export
 
 from torchgeo_aom import AOM
 from torchgeo_aom.errors import ConfigError
+from torchgeo_aom.layers.spectral_groups import group_slots, spectral_position
 from torchgeo_aom.models.smp_encoder import AOMEncoder
-from torchgeo_aom.models.speed import SPEEDS, merge_schedule, slots_per_block
+from torchgeo_aom.models.speed import (
+    SPEEDS,
+    merge_schedule,
+    read_speed,
+    slots_per_block,
+    speed_text,
+)
 
 NAN = float('nan')
 TWICE = ((1, 4), (2, 2))
@@ -35,19 +42,16 @@ def slow(aom: AOM, x: Tensor, codes: list[float], merge: tuple[tuple[int, int], 
     tokens, _ = aom.patch_embed(x, torch.tensor(codes))
     channels, places = tokens.shape[1], tokens.shape[2] * tokens.shape[3]
     t = tokens.flatten(2, 3)
-    groups = [[c] for c in range(channels)]
-    rank = sorted(range(channels), key=lambda c: codes[c])
+    position = spectral_position(torch.tensor(codes), 'index')
     for i, block in enumerate(aom.blocks):
         for k, g in merge:
             if k == i and g < channels:
-                old = groups if len(groups) < channels else [[c] for c in rank]
-                count = min(g, len(old))
-                groups = [[] for _ in range(count)]
-                for r, members in enumerate(old):
-                    groups[r * count // len(old)] += members
-                t = t.clone()
-                for members in groups:
-                    t[:, members] = t[:, members].mean(1, keepdim=True)
+                # Means of groups at their mean place: as good as all their bands at that place.
+                ids = group_slots(position, None, g)[0]
+                t, position = t.clone(), position.clone()
+                for group in ids.unique():
+                    t[:, ids == group] = t[:, ids == group].mean(1, keepdim=True)
+                    position[ids == group] = position[ids == group].mean()
         t = block(t.flatten(1, 2)).unflatten(1, (channels, places))
     pooled = t.mean(1)
     return aom.norm(torch.cat((pooled.mean(1, keepdim=True), pooled), dim=1))
@@ -114,9 +118,9 @@ def test_visible(speed: Any, bands: Tensor | None) -> None:
 def test_some_places() -> None:
     """Visible places of all bands: run_blocks and forward_visible are the same."""
     aom, x = model(), image(6, 32, 32)
-    tokens, valid, order = aom.patch_embed(x, order=True)
+    tokens, valid, position = aom.patch_embed(x, position=True)
     some = tokens.flatten(2, 3)[:, :, [0, 3]]
-    merged, weight, _ = aom.run_blocks(some, valid, order, aom.schedule(TWICE))
+    merged, weight, _ = aom.run_blocks(some, valid, position, aom.schedule(TWICE))
     assert merged.shape == (2, 2, 2, 24) and weight.tolist() == [[3.0, 3.0]]
     ids = torch.tensor([[c * 4 + n for c in range(6) for n in (0, 3)]] * 2)
     close(
@@ -177,7 +181,9 @@ def test_intermediates() -> None:
 @torch.no_grad()
 def test_pyramid() -> None:
     torch.manual_seed(1)
-    fast = AOMEncoder(blocks=4, embed_dim=24, num_heads=3, bands='sentinel2', speed='fast').eval()
+    fast = AOMEncoder(
+        blocks=4, embed_dim=24, num_heads=3, bands='sentinel2', speed=((1, 1),)
+    ).eval()
     x = image(13)
     maps = fast(x)
     fast.speed = 'exact'
@@ -190,7 +196,7 @@ def test_pyramid() -> None:
 def test_constructor_and_call() -> None:
     aom, x = model(speed='fast'), image(6)
     fast = aom(x)
-    close(aom(x, speed=((1, 1),)), fast)
+    close(aom(x, speed=((0, 4), (1, 1))), fast)
     differ(aom(x, speed='exact'), fast)
 
 
@@ -238,7 +244,8 @@ class TestSchedule:
             for speed in SPEEDS:
                 schedule = merge_schedule(speed, depth)
                 assert merge_schedule(schedule, depth) == schedule
-        assert merge_schedule('fast', 24) == ((2, 1),)
+        assert merge_schedule('fast', 24) == ((0, 4), (8, 1))
+        assert merge_schedule('fast', 2) == ((0, 4), (1, 1))
 
     @pytest.mark.parametrize(
         ('speed', 'match'),
@@ -261,6 +268,14 @@ class TestSchedule:
             merge_schedule(speed, 12)
         with pytest.raises(ConfigError, match=match):
             AOM(embed_dim=24, num_heads=3, speed=speed)
+
+    def test_text(self) -> None:
+        for speed in (*SPEEDS, ((1, 4), (4, 1))):
+            assert read_speed(speed_text(speed)) == speed
+        assert speed_text(()) == speed_text(None) == 'exact'
+        for text in ('quick', '1:', '1:a', '1:2:3', '1:4,4'):
+            with pytest.raises(ConfigError):
+                read_speed(text)
 
     def test_slots(self) -> None:
         assert slots_per_block(13, ((1, 4), (4, 1)), 12) == [13, 4, 4, 4] + [1] * 8

@@ -385,7 +385,7 @@ class TestCommand:
         one = feature_speed.Seconds(1.0, 2.0)
         times = [(one, feature_speed.Seconds(1.25, 2.0)), (one, one)]
         monkeypatch.setattr(feature_speed, 'compare', lambda *args: times)
-        assert cli(['probe', '--speed']) == 0
+        assert cli(['probe', '--loading']) == 0
         assert 'lost to loading, hashing and normalization: 10.0%' in capsys.readouterr().out
 
 

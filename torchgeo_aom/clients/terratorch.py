@@ -21,6 +21,7 @@ from ..bands import BandSpec
 from ..errors import ConfigError
 from ..models.aom import SIZES
 from ..models.smp_encoder import AOMEncoder
+from ..models.speed import Speed
 from ..models.weights import as_source, read_source
 
 __all__ = ('PyramidBackbone', 'aom_vitb', 'aom_vitl', 'aom_vits', 'aom_vitt', 'read_bands')
@@ -93,6 +94,7 @@ def _build(
     weights: str | bool | None,
     patch_size: int | Sequence[int],
     in_channels: int | None,
+    speed: Speed,
 ) -> PyramidBackbone:
     if pretrained and weights is not None:
         raise ConfigError(
@@ -107,10 +109,13 @@ def _build(
         bands=None if bands is None else read_bands(bands),
         in_chans=in_channels,
         patch_size=patch_size,
+        speed=speed,
         **size,
     )
     if state_dict:
         encoder.load_state_dict(state_dict)
+        encoder.speed_loss = dict(facts.get('speed_loss') or {})
+        encoder.warn_speed()
     return PyramidBackbone(encoder)
 
 
@@ -121,6 +126,7 @@ def aom_vitt(
     weights: str | bool | None = None,
     patch_size: int | Sequence[int] = 16,
     in_channels: int | None = None,
+    speed: Speed = 'exact',
 ) -> PyramidBackbone:
     """AOM with a ViT-Ti encoder and a pyramid; in a configuration with ``backbone_`` in front.
 
@@ -133,6 +139,8 @@ def aom_vitt(
         weights: a member of the enum of weights, its name, or a file.
         patch_size: patch size in px.
         in_channels: number of channels; follows from the bands.
+        speed: speed mode or merge schedule, see
+            :func:`~torchgeo_aom.models.speed.merge_schedule`.
 
     Returns:
         The backbone.
@@ -142,7 +150,7 @@ def aom_vitt(
         CheckpointError: if the weights cannot be loaded.
         ConfigError: if an option is unknown.
     """
-    return _build('aom_vitt', bands, pretrained, weights, patch_size, in_channels)
+    return _build('aom_vitt', bands, pretrained, weights, patch_size, in_channels, speed)
 
 
 @TERRATORCH_BACKBONE_REGISTRY.register
@@ -152,12 +160,13 @@ def aom_vits(
     weights: str | bool | None = None,
     patch_size: int | Sequence[int] = 16,
     in_channels: int | None = None,
+    speed: Speed = 'exact',
 ) -> PyramidBackbone:
     """AOM with a ViT-S encoder and a pyramid; see :func:`aom_vitt`.
 
     .. versionadded:: 0.1
     """
-    return _build('aom_vits', bands, pretrained, weights, patch_size, in_channels)
+    return _build('aom_vits', bands, pretrained, weights, patch_size, in_channels, speed)
 
 
 @TERRATORCH_BACKBONE_REGISTRY.register
@@ -167,12 +176,13 @@ def aom_vitb(
     weights: str | bool | None = None,
     patch_size: int | Sequence[int] = 16,
     in_channels: int | None = None,
+    speed: Speed = 'exact',
 ) -> PyramidBackbone:
     """AOM with a ViT-B encoder and a pyramid; see :func:`aom_vitt`.
 
     .. versionadded:: 0.1
     """
-    return _build('aom_vitb', bands, pretrained, weights, patch_size, in_channels)
+    return _build('aom_vitb', bands, pretrained, weights, patch_size, in_channels, speed)
 
 
 @TERRATORCH_BACKBONE_REGISTRY.register
@@ -182,9 +192,10 @@ def aom_vitl(
     weights: str | bool | None = None,
     patch_size: int | Sequence[int] = 16,
     in_channels: int | None = None,
+    speed: Speed = 'exact',
 ) -> PyramidBackbone:
     """AOM with a ViT-L encoder and a pyramid; see :func:`aom_vitt`.
 
     .. versionadded:: 0.1
     """
-    return _build('aom_vitl', bands, pretrained, weights, patch_size, in_channels)
+    return _build('aom_vitl', bands, pretrained, weights, patch_size, in_channels, speed)

@@ -19,6 +19,7 @@ from ..datasets.geobench_tasks import BRICK_KILN, EUROSAT
 from ..errors import BandError, ConfigError
 from ..models.aom import AOM, pyramid_blocks
 from ..models.registry import register
+from ..models.speed import Speed
 
 __all__ = ('AOMBench', 'read_band')
 
@@ -68,6 +69,7 @@ class AOMBench(BenchModel):
         weights: str | bool | None = True,
         patch_size: int = 16,
         other_bands: str = 'refuse',
+        speed: Speed = 'exact',
         normalization: str = 'bandspec_zscore',
         name: str = 'aom',
         eval: Any = None,
@@ -80,6 +82,8 @@ class AOMBench(BenchModel):
             weights: True for the default weights, a member, its name or a file; None for random.
             patch_size: patch size in px.
             other_bands: ``'refuse'`` channels that are not optical, or ``'drop'`` them.
+            speed: speed mode or merge schedule, see
+                :func:`~torchgeo_aom.models.speed.merge_schedule`.
             normalization: strategy of torchgeo-bench; its default, by the statistics of the data
                 set, is what AOM was trained with.
             name: label of the results, read by torchgeo-bench.
@@ -118,6 +122,7 @@ class AOMBench(BenchModel):
                 weights=weights,
                 bands=[band for band in read if band],
                 patch_size=patch_size,
+                speed=speed,
             ),
         )
         self.maps = nn.ModuleList(nn.Identity() for _ in range(4))

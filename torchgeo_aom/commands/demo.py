@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..command import add_speed_option
+
 __all__ = ('demo_parser',)
 
 
@@ -29,4 +31,5 @@ def demo_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--quick', action='store_true', help='a few chips and steps: tests that it runs, no more'
     )
+    add_speed_option(parser.add_argument)
     return parser

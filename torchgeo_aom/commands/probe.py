@@ -1,13 +1,14 @@
-"""Options of ``torchgeo-aom probe``, also with ``--speed``."""
+"""Options of ``torchgeo-aom probe``, also with ``--loading``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from ..command import add_speed_option
 from .choices import METHODS, READOUT_PRECISIONS, READOUTS
 
-__all__ = ('probe_parser', 'speed_parser')
+__all__ = ('loading_parser', 'probe_parser')
 
 PROG = 'torchgeo-aom probe'
 EPILOG = f"""\
@@ -20,7 +21,7 @@ examples:
   torchgeo-aom probe --dataset RasterFolder --root photos --dataset-arg sensor=rgb \\
       --dataset-arg unit=uint8 --folds 5
   torchgeo-aom probe --config examples/downstream/eurosat_probe.yaml --root data
-  torchgeo-aom probe --speed --help      (what loading costs next to the encoder)
+  torchgeo-aom probe --loading --help    (what loading costs next to the encoder)
 """
 
 
@@ -63,9 +64,11 @@ def probe_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add(
         '--precision',
-        choices=READOUT_PRECISIONS,
-        help='number format of the products of the model (default: float32)',
+        choices=('auto', *READOUT_PRECISIONS),
+        help='number format of the products of the model; auto (default): bfloat16 where the '
+        'hardware has it',
     )
+    add_speed_option(parser.add_argument)
     add(
         '--folds', type=int, metavar='N',
         help='cut everything into folds of whole groups (default: 0, splits)',
@@ -100,12 +103,12 @@ def probe_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def speed_parser() -> argparse.ArgumentParser:
+def loading_parser() -> argparse.ArgumentParser:
     """Options of what loading costs."""
     parser = argparse.ArgumentParser(
-        'torchgeo-aom probe --speed',
+        'torchgeo-aom probe --loading',
         description='What loading and transforms cost next to the bare encoder.',
-        epilog='example: torchgeo-aom probe --speed --every 2 --rounds 7',
+        epilog='example: torchgeo-aom probe --loading --every 2 --rounds 7',
     )
     add, default = parser.add_argument, '(default: %(default)s)'
     add('--dataset', default='EuroSAT200', help=f'class in torchgeo_aom.datasets {default}')

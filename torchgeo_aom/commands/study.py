@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..command import add_speed_option
 from ..models.names import SIZES
 from .choices import CASES, IMPORTANCE, OBJECTIVES, READOUT_PRECISIONS, STUDY_MODELS
 
@@ -128,6 +129,7 @@ def _common(add: Any, models: Sequence[str] = MODELS, data: bool = True) -> None
         '--precision', choices=READOUT_PRECISIONS,
         help='number format of the products of networks (default: float32)',
     )  # fmt: skip
+    add_speed_option(add)
     add('--cache-dir', metavar='DIR', help="folder of features (default: in the user's cache)")
 
 

@@ -13,38 +13,36 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ('group_slots', 'merge_slots', 'merge_visible')
+from .spectral_groups import group_slots
+
+__all__ = ('group_members', 'merge_slots', 'merge_visible')
 
 
-def group_slots(order: Tensor, present: Tensor | None, groups: int) -> Tensor:
-    """Put slots (bands, or groups of bands) into contiguous groups along the spectrum.
-
-    The slots of a sample, sorted, are cut into groups whose sizes differ by at most one: slot of
-    rank r of n goes to group ``r * g // n``. So the rule needs no table of sensors, follows the
-    order of the channels nowhere, and treats a sample as if its missing bands did not exist. Slots
-    of equal place in the spectrum share a group.
+def group_members(
+    weight: Tensor | None, position: Tensor, groups: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Which slots make up a group, and what the groups are.
 
     Args:
-        order: numbers that grow along the spectrum, of shape (S,) or (B, S); NaN for no band.
-        present: which slots exist, bool of shape (1, S) or (B, S); None for all.
-        groups: largest number of groups of a sample.
+        weight: see :func:`merge_slots`.
+        position: see :func:`merge_slots`.
+        groups: largest number of groups G of a sample.
 
     Returns:
-        Group of each slot, 0 to ``groups - 1``, integers of shape (1, S) or (B, S); 0 where there
-        is no slot.
+        For each group the number of bands that each slot brings in, of shape (1 or B, G, S); then
+        weight and mean position of the groups, of shape (1 or B, G).
     """
-    order = order if order.ndim == 2 else order[None]
-    before = order[:, None, :] < order[:, :, None]  # (B, S, S): the last comes before the first
-    if present is None:
-        total = order.shape[1]
-        return before.sum(2) * min(groups, total) // total
-    rank = (before & present[:, None, :]).sum(2)  # (B, S)
-    count = present.sum(1, keepdim=True).clamp(min=1)
-    return (rank * count.clamp(max=groups) // count).masked_fill(~present, 0)
+    ids = group_slots(position, weight, groups)  # (1 or B, S)
+    member = (ids[:, None] == torch.arange(groups, device=ids.device)[:, None]).float()
+    if weight is not None:
+        member = member * weight[:, None]
+    total = member.sum(2)
+    known = torch.where(member > 0, position[..., None, :], 0.0)
+    return member, total, (member * known).sum(2) / total.clamp(min=1)
 
 
 def merge_slots(
-    x: Tensor, weight: Tensor | None, order: Tensor, groups: int
+    x: Tensor, weight: Tensor | None, position: Tensor, groups: int
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Average the tokens of each place within groups of slots.
 
@@ -52,25 +50,21 @@ def merge_slots(
         x: tokens of shape (B, S, N, D).
         weight: how many bands a slot stands for, bool or float of shape (1, S) or (B, S); 0 where
             there is none, None where every slot is one band.
-        order: see :func:`group_slots`.
+        position: see :func:`~torchgeo_aom.layers.spectral_groups.group_slots`.
         groups: largest number of groups G of a sample.
 
     Returns:
-        Tokens of shape (B, G, N, D), their weight of shape (1, G) or (B, G), and their order of
-        shape (G,); the arguments as they are where there are no more than *groups* slots.
+        Tokens of shape (B, G, N, D), and their weight and mean position, of shape (1, G) or (B, G);
+        the arguments as they are where there are no more than *groups* slots.
     """
     if x.shape[1] <= groups:
-        return x, weight, order
-    ids = group_slots(order, None if weight is None else weight > 0, groups)
-    slots = torch.arange(groups, device=x.device)
-    member = (ids[:, None] == slots[:, None]).to(x.dtype)  # (1 or B, G, S)
-    if weight is not None:
-        member = member * weight[:, None].to(x.dtype)
+        return x, weight, position
+    member, total, position = group_members(weight, position, groups)
+    member = member.to(x.dtype)
     device = 'cpu' if x.is_meta else x.device.type  # meta has no autocast
     with torch.autocast(device_type=device, enabled=False):  # else the residual stream is rounded
         summed = (member @ x.flatten(2)).unflatten(2, x.shape[2:])
-    total = member.sum(2, dtype=torch.float32)  # (1 or B, G)
-    return summed / total.clamp(min=1)[:, :, None, None].to(x.dtype), total, slots
+    return summed / total.clamp(min=1)[:, :, None, None].to(x.dtype), total, position
 
 
 def merge_visible(x: Tensor, weight: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -28,6 +28,7 @@ from .checks import (
 from .encodings import grid_encoding, interpolate_grid, sinusoid
 from .pi_resize import nearest_kernel, pi_matrices, pi_resize
 from .sizes import KERNEL_SIZES, MAX_TOKENS, token_grid
+from .spectral_groups import spectral_position
 
 __all__ = (
     'KERNEL_SIZES',
@@ -270,7 +271,7 @@ class Tokenizer(nn.Module):
         x: Tensor,
         bands: BandSpec | Tensor | None = None,
         patch_size: int | Sequence[int] | None = None,
-        order: bool = False,
+        position: bool = False,
     ) -> tuple[Tensor, Tensor | None] | tuple[Tensor, Tensor | None, Tensor]:
         """Turn images into tokens.
 
@@ -285,12 +286,13 @@ class Tokenizer(nn.Module):
                 shape (C,) or, where samples have different bands, (B, C) with NaN for channels that
                 a sample does not have. None takes those of the constructor.
             patch_size: patch size in px, 1 to 128. None takes that of the constructor.
-            order: also return numbers that grow along the spectrum, for merging.
+            position: also return where in the spectrum the channels lie, for merging.
 
         Returns:
             Tokens of shape (B, C, Nh, Nw, D); which channels exist as a bool tensor of shape
-            (B, C), or None where all do; and, with *order*, a number for each channel, of shape
-            (C,) or (B, C), NaN where there is none.
+            (B, C), or None where all do; and, with *position*, what
+            :func:`~torchgeo_aom.layers.spectral_groups.spectral_position` says of the channels,
+            of shape (C,) or (B, C), NaN where there is none.
 
         Raises:
             BandError: if the bands do not fit the image.
@@ -315,14 +317,14 @@ class Tokenizer(nn.Module):
         patches = x.unflatten(3, (grid[1], size[1])).unflatten(2, (grid[0], size[0]))
         patches = patches.transpose(3, 4).flatten(4)  # (B, C, Nh, Nw, P*P')
         tokens = F.linear(patches, weight.flatten(1), bias)  # (B, C, Nh, Nw, D)
-        position = interpolate_grid(self.position, grid)[0].permute(1, 2, 0)  # (Nh, Nw, D)
-        tokens = tokens + position.to(tokens.dtype)
+        places = interpolate_grid(self.position, grid)[0].permute(1, 2, 0)  # (Nh, Nw, D)
+        tokens = tokens + places.to(tokens.dtype)
         tokens = tokens + channel[:, :, None, None].to(tokens.dtype)
-        if not order:
+        if not position:
             return tokens, valid
         if codes is None:
             codes = torch.tensor(self._default_codes, device=x.device)
-        return tokens, valid, codes
+        return tokens, valid, spectral_position(codes, self.channel_encoding)
 
     def extra_repr(self) -> str:
         """Short description for ``repr``."""

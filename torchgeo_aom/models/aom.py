@@ -15,7 +15,7 @@ from ..layers.channel_pool import CHANNEL_POOLS, ChannelPool
 from ..layers.tokenizer import KERNEL_SIZES, MAX_TOKENS, Tokenizer
 from .loading import kernel_bank_hook
 from .names import SIZES
-from .speed import Speed, merge_schedule
+from .speed import Speed
 from .trunk import Trunk
 
 __all__ = ('AOM', 'SIZES', 'pyramid_blocks')
@@ -125,8 +125,6 @@ class AOM(Trunk):
         self.num_classes = num_classes
         self.num_prefix_tokens = 1
         self.grad_checkpointing = False
-        merge_schedule(speed, depth)
-        self.speed = speed
         self._set_global_pool(global_pool)
 
         self.patch_embed = Tokenizer(
@@ -148,6 +146,7 @@ class AOM(Trunk):
             )
             for i in range(depth)
         )
+        self.set_speed(speed)
         self.channel_pool = ChannelPool(embed_dim, channel_pool)
         self.norm: nn.Module = nn.LayerNorm(embed_dim, eps=NORM_EPS)
         self.head_drop = nn.Dropout(drop_rate)
@@ -200,8 +199,8 @@ class AOM(Trunk):
             SizeError: if the patch size is impossible or the token budget is exceeded.
         """
         merge = self.schedule(speed)
-        tokens, valid, order = self.embed(x, bands, patch_size, merge)
-        tokens, weight, _ = self.run_blocks(tokens.flatten(2, 3), valid, order, merge)
+        tokens, valid, position = self.embed(x, bands, patch_size, merge)
+        tokens, weight, _ = self.run_blocks(tokens.flatten(2, 3), valid, position, merge)
         return self._summarize(tokens, weight)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from ..bands import Band, BandSpec, describe_bands, preset_tags, resolve_bands
@@ -19,6 +20,7 @@ from ..layers.sizes import (
 )
 from .names import SIZES, check_name
 from .patch_rule import check_gsd, choose_patch_size, is_auto
+from .speed import Speed, merge_schedule, slots_per_block, speed_text
 
 if TYPE_CHECKING:  # the command needs no torch
     from .aom import AOM
@@ -51,11 +53,21 @@ class Plan:
     inference_bytes: float
     training_bytes: float
     max_tokens: int
+    speed: str = 'exact'
+    block_tokens: tuple[int, ...] = ()
 
     @property
     def fits(self) -> bool:
         """Whether the tokens of an image are within the model's budget."""
         return self.tokens <= self.max_tokens
+
+    @property
+    def merging(self) -> str:
+        """Tokens of an image in each run of blocks that have equally many, as text."""
+        runs = [(tokens, len(list(blocks))) for tokens, blocks in groupby(self.block_tokens)]
+        if len(runs) == 1:
+            return 'all tokens in all blocks'
+        return ', '.join(f'{tokens:,} tokens in {n} block' + 's' * (n > 1) for tokens, n in runs)
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain data, for JSON."""
@@ -72,6 +84,7 @@ class Plan:
             'grid': f'{self.grid[0]} x {self.grid[1]} a band',
             'tokens': f'{self.tokens:,} an image'
             + ('' if self.fits else f' - OVER the budget of {self.max_tokens:,}'),
+            'speed': f'{self.speed}: {self.merging}',
             'forward': f'{self.flops / 1e9:,.1f} GFLOP a batch of {self.batch_size}',
             'memory': f'about {self.inference_bytes / 2**30:.2f} GiB for inference, '
             f'{self.training_bytes / 2**30:.2f} GiB for training ({self.dtype}, AdamW)',
@@ -80,11 +93,11 @@ class Plan:
         return f'{describe_bands(self.bands)}\n\n{table}'
 
 
-def _forward_flops(tokens: int, dim: int, depth: int, patch: tuple[int, int]) -> float:
-    """Two operations for each multiply-add of one image."""
-    projections = 2 * tokens * dim * dim * (4 + 2 * MLP_RATIO)
-    attention = 4 * tokens * tokens * dim
-    return depth * (projections + attention) + 2 * tokens * patch[0] * patch[1] * dim
+def _forward_flops(tokens: int, blocks: Sequence[int], dim: int, patch: tuple[int, int]) -> float:
+    """Two operations for each multiply-add of one image: tokens, and tokens in each block."""
+    projections = sum(2 * own * dim * dim * (4 + 2 * MLP_RATIO) for own in blocks)
+    attention = sum(4 * own * own * dim for own in blocks)
+    return projections + attention + 2 * tokens * patch[0] * patch[1] * dim
 
 
 def describe(
@@ -95,6 +108,7 @@ def describe(
     batch_size: int = 1,
     dtype: str = 'float32',
     gsd_m: float | None = None,
+    speed: Speed | None = None,
 ) -> Plan:
     """Say what a request means and costs without building or running anything.
 
@@ -111,13 +125,17 @@ def describe(
         batch_size: images a batch.
         dtype: ``'float32'``, ``'bfloat16'``, ``'float16'`` or ``'float64'``.
         gsd_m: ground sampling distance in meters, for the rule; with ``'auto'`` only.
+        speed: speed mode or merge schedule, see
+            :func:`~torchgeo_aom.models.speed.merge_schedule`; that of a built model where not
+            given, else ``'exact'``.
 
     Returns:
         The plan; ``print`` it for a table.
 
     Raises:
         BandError: if a band is unknown.
-        ConfigError: if the model, its tag or the dtype is unknown, or *gsd_m* has no rule to serve.
+        ConfigError: if the model, its tag, the dtype or the speed is unknown, or *gsd_m* has no
+            rule to serve.
         SizeError: if a size is impossible.
 
     .. versionadded:: 0.1
@@ -132,6 +150,7 @@ def describe(
         parameters = sum(p.numel() for p in model.parameters())
         own: BandSpec = model.bands or list(range(model.patch_embed.in_chans))
         patch_size = model.patch_embed.patch_size if patch_size is None else patch_size
+        speed = model.speed if speed is None else speed
     else:
         name, _, tag = check_name(model).partition('.')
         kernels, budget = KERNEL_SIZES, MAX_TOKENS
@@ -152,13 +171,17 @@ def describe(
     side = round((patch[0] * patch[1]) ** 0.5)
     kernel = nearest_kernel(kernels, side)
 
+    schedule = merge_schedule(speed, depth)
+    places = grid[0] * grid[1]
+    blocks = [slots * places for slots in slots_per_block(len(resolved), schedule, depth)]
     unit = DTYPE_BYTES[dtype]
-    stream = float(batch_size) * tokens * dim * unit
-    # Widest moment: residual stream and the MLP's input and hidden layer before and after GELU.
-    widest = (2 + 2 * MLP_RATIO) * stream
+    token = float(batch_size) * dim * unit
+    # Widest moment: residual stream and the MLP's input and hidden layer before and after GELU;
+    # or tokens of all bands, and those that they are merged into before the first block.
+    widest = token * max((2 + 2 * MLP_RATIO) * max(blocks), tokens + blocks[0])
     # Kept for the backward pass: two norms' inputs, their outputs, q, k, v, the attention's output,
     # and the MLP's hidden layer before and after GELU.
-    kept = depth * (8 + 2 * MLP_RATIO) * stream
+    kept = token * (8 + 2 * MLP_RATIO) * sum(blocks)
     return Plan(
         model=name,
         bands=resolved,
@@ -171,8 +194,10 @@ def describe(
         batch_size=batch_size,
         dtype=dtype,
         parameters=parameters,
-        flops=batch_size * _forward_flops(tokens, dim, depth, patch),
+        flops=batch_size * _forward_flops(tokens, blocks, dim, patch),
         inference_bytes=parameters * unit + widest,
         training_bytes=parameters * (unit + 12) + widest + kept,
         max_tokens=budget,
+        speed=speed_text(speed),
+        block_tokens=tuple(blocks),
     )

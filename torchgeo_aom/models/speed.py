@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from ..errors import ConfigError, suggest
+from ..errors import AOMWarning, ConfigError, suggest
 
-__all__ = ('SPEEDS', 'Schedule', 'Speed', 'merge_schedule', 'slots_per_block')
+__all__ = (
+    'MAX_DEPTH',
+    'SPEEDS',
+    'Schedule',
+    'Speed',
+    'SpeedLoss',
+    'merge_schedule',
+    'plain_speed',
+    'read_speed',
+    'slots_per_block',
+    'speed_text',
+    'warn_loss',
+)
 
 #: pairs of a block count and a number of groups: after that many blocks, bands become that many
 Schedule: TypeAlias = tuple[tuple[int, int], ...]
 #: name of a mode, or an explicit schedule
 Speed: TypeAlias = str | Sequence[Sequence[int]]
 
+#: largest number of blocks that a schedule is checked against where no encoder is at hand
+MAX_DEPTH = 1000
 # In blocks of an encoder of twelve; deeper and shallower ones merge at the same share of theirs.
 _PRESETS: dict[str, Schedule] = {
     'exact': (),
-    'balanced': ((1, 4), (4, 1)),
-    'fast': ((1, 1),),
+    'balanced': ((0, 4),),
+    'fast': ((0, 4), (4, 1)),
 }
+#: loss of merge schedules in points, and what was measured, by schedule as text
+SpeedLoss: TypeAlias = Mapping[str, Mapping[str, Any]]
+# Points that 'balanced' may cost: less is within the noise of what was measured.
+_TOLERATED = 0.5
+
 #: names of the modes
 SPEEDS = tuple(_PRESETS)
 
@@ -49,7 +69,7 @@ def merge_schedule(speed: Speed | None, depth: int) -> Schedule:
                 f'speed must be one of {SPEEDS} or pairs (blocks, groups) such as ((1, 4), (4, 1)),'
                 f' got {speed!r}{suggest(speed, SPEEDS)}.'
             )
-        preset = {max(1, round(k * depth / 12)): groups for k, groups in _PRESETS[speed]}
+        preset = {max(k > 0, round(k * depth / 12)): groups for k, groups in _PRESETS[speed]}
         return tuple((k, groups) for k, groups in preset.items() if k < depth)
     try:
         pairs = tuple((int(k), int(groups)) for k, groups in speed)
@@ -93,3 +113,71 @@ def slots_per_block(channels: int, schedule: Schedule, depth: int) -> list[int]:
         channels = min(channels, groups.get(block, channels))
         slots.append(channels)
     return slots
+
+
+def read_speed(text: str) -> Speed:
+    """Speed mode of a command line: a name, or pairs such as ``'1:4,4:1'``.
+
+    Args:
+        text: what the user gave.
+
+    Returns:
+        The name, or the pairs.
+
+    Raises:
+        ConfigError: if it is neither.
+    """
+    if ':' not in text:
+        merge_schedule(text, 12)
+        return text
+    try:
+        return tuple((int(k), int(g)) for k, g in (pair.split(':') for pair in text.split(',')))
+    except ValueError:
+        raise ConfigError(
+            f'a merge schedule is pairs of blocks and groups, such as 1:4,4:1, got {text!r}'
+        ) from None
+
+
+def plain_speed(text: str) -> Any:
+    """Speed mode of a command line as a task keeps it: a name, or a list of lists."""
+    speed = read_speed(text)
+    return speed if isinstance(speed, str) else [list(pair) for pair in speed]
+
+
+def speed_text(speed: Speed | None) -> str:
+    """A speed mode as :func:`read_speed` takes it; for tables, tags and caches."""
+    if speed is None or isinstance(speed, str):
+        return speed or 'exact'
+    return ','.join(f'{k}:{groups}' for k, groups in speed) or 'exact'
+
+
+def warn_loss(speed: Speed, schedule: Schedule, known: SpeedLoss) -> None:
+    """Warn of a merge schedule that costs accuracy with some weights, or may.
+
+    Args:
+        speed: the mode as it was given.
+        schedule: its schedule.
+        known: the ``speed_loss`` of the weights: for each schedule that was measured, as text, how
+            many ``points`` it loses, and on which ``data``.
+
+    Warns:
+        AOMWarning: if the loss is unknown, or more than half a point.
+    """
+    text = speed_text(schedule)
+    measured = known.get(text)
+    if measured is None:
+        warnings.warn(
+            f'speed={speed_text(speed)!r} (merging {text}) was never measured with these weights: '
+            "`torchgeo-aom study speed` says what it costs on your data; speed='exact' costs "
+            'nothing',
+            AOMWarning,
+            stacklevel=3,
+        )
+    elif measured['points'] > _TOLERATED:
+        warnings.warn(
+            f'speed={speed_text(speed)!r} (merging {text}) loses {measured["points"]:.1f} points '
+            f'with these weights ({measured["data"]}); weights that were trained with merging lose '
+            "less, speed='exact' nothing",
+            AOMWarning,
+            stacklevel=3,
+        )

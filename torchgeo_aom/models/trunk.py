@@ -15,9 +15,9 @@ from ..bands import BandSpec
 from ..errors import ConfigError
 from ..layers.channel_pool import attention_mask
 from ..layers.masking import split_tokens
-from ..layers.merging import group_slots, merge_slots, merge_visible
+from ..layers.merging import group_members, merge_slots, merge_visible
 from .backbone import Backbone
-from .speed import Schedule, Speed, merge_schedule
+from .speed import Schedule, Speed, SpeedLoss, merge_schedule, warn_loss
 
 __all__ = ('Trunk',)
 
@@ -30,6 +30,30 @@ class Trunk(Backbone):
     """Transformer over the tokens of all bands (Eq. 4), merged on the way where asked for."""
 
     speed: Speed
+    #: what is known of the loss of merge schedules with the weights loaded; None for random weights
+    speed_loss: SpeedLoss | None = None
+
+    def set_speed(self, speed: Speed) -> None:
+        """Change the speed mode where a call names none; the parameters stay.
+
+        Args:
+            speed: see :func:`~torchgeo_aom.models.speed.merge_schedule`.
+
+        Raises:
+            ConfigError: if there is no such mode, or the schedule is impossible.
+
+        Warns:
+            AOMWarning: if the mode costs accuracy with the weights loaded, or nobody knows.
+        """
+        schedule = merge_schedule(speed, len(self.blocks))
+        self.speed = speed if isinstance(speed, str) else schedule
+        self.warn_speed()
+
+    def warn_speed(self) -> None:
+        """Warn of a speed mode that costs accuracy with the weights loaded, or may."""
+        schedule = self.schedule()
+        if schedule and self.speed_loss is not None:
+            warn_loss(self.speed, schedule, self.speed_loss)
 
     def schedule(self, speed: Speed | None = None) -> Schedule:
         """Merge schedule of a call: that of *speed*, or of the constructor where None.
@@ -46,10 +70,16 @@ class Trunk(Backbone):
         patch_size: int | Sequence[int] | None,
         merge: Schedule,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Tokens (B, C, Nh, Nw, D), channels that exist, and their order where bands are merged."""
+        """Tokens (B, C, Nh, Nw, D), channels that exist and, for merging, spectral positions."""
         if merge:
-            tokens, valid, order = self.patch_embed(x, bands, patch_size, order=True)
-            return tokens, valid, order
+            own = self.patch_embed
+            if bands is None and own.bands and own.in_chans != len(own.bands):
+                raise ConfigError(
+                    f'the {own.in_chans} channels are {own.in_chans // len(own.bands)} dates of '
+                    f"{len(own.bands)} bands, and merging would average dates: use speed='exact'."
+                )
+            tokens, valid, position = self.patch_embed(x, bands, patch_size, position=True)
+            return tokens, valid, position
         tokens, valid = self.patch_embed(x, bands, patch_size)
         return tokens, valid, None
 
@@ -65,7 +95,7 @@ class Trunk(Backbone):
         self,
         tokens: Tensor,
         valid: Tensor | None = None,
-        order: Tensor | None = None,
+        position: Tensor | None = None,
         merge: Schedule = (),
         take: Sequence[int] = (),
         last: int | None = None,
@@ -78,9 +108,8 @@ class Trunk(Backbone):
         Args:
             tokens: tokens of shape (B, C, N, D).
             valid: which bands exist, bool of shape (B, C); None for all.
-            order: numbers that grow along the spectrum, of shape (C,) or (B, C), NaN for bands that
-                do not exist; for merging only, see
-                :func:`~torchgeo_aom.layers.merging.group_slots`.
+            position: where in the spectrum the bands lie, of shape (C,) or (B, C), as of
+                ``patch_embed(..., position=True)``; for merging only.
             merge: pairs (k, g): after k blocks, bands are merged into at most g groups.
             take: blocks whose band-pooled output is wanted.
             last: block to stop after, or None for all.
@@ -97,9 +126,9 @@ class Trunk(Backbone):
         mask = attention_mask(weight, places, x)
         maps = []
         for i in range(len(self.blocks) if last is None else last + 1):
-            if i in groups and order is not None:
+            if i in groups and position is not None:
                 slots = x.unflatten(1, (-1, places))
-                slots, weight, order = merge_slots(slots, weight, order, groups[i])
+                slots, weight, position = merge_slots(slots, weight, position, groups[i])
                 x = slots.flatten(1, 2)
                 mask = attention_mask(weight, places, x)
             x = self._block(i, x, mask)
@@ -140,24 +169,22 @@ class Trunk(Backbone):
             Tokens of shape (B, K, D), before the final norm, in the order of *ids_keep*.
         """
         merge = self.schedule(speed)
-        grid, valid, order = self.embed(x, bands, patch_size, merge)
+        grid, valid, position = self.embed(x, bands, patch_size, merge)
         channels, places = grid.shape[1], grid.shape[2] * grid.shape[3]
         tokens = split_tokens(grid.flatten(1, 3), ids_keep)
         weight = None if valid is None else valid.repeat_interleave(places, 1).gather(1, ids_keep)
         mask = attention_mask(weight, 1, tokens)
         groups = {k: g for k, g in merge if g < channels}
-        keys, origin = ids_keep, None
+        keys, bands_in, origin = ids_keep, valid, None
         for i in range(len(self.blocks)):
-            if i in groups and order is not None:
-                slot = group_slots(order, valid, groups[i])  # (1 or B, S)
-                key = slot.expand(len(keys), -1).gather(1, keys // places) * places + keys % places
-                size = tokens.new_ones(key.shape) if weight is None else weight.to(tokens.dtype)
-                tokens, weight, keys, target = merge_visible(tokens, size.float(), key)
+            if i in groups and position is not None:
+                member, bands_in, position = group_members(bands_in, position, groups[i])
+                slot = member.argmax(1).expand(len(keys), -1).gather(1, keys // places)
+                size = torch.ones_like(keys) if weight is None else weight
+                tokens, weight, keys, target = merge_visible(
+                    tokens, size.float(), slot * places + keys % places
+                )
                 origin = target if origin is None else target.gather(1, origin)
-                if valid is not None:
-                    count = valid.sum(1, keepdim=True).clamp(max=groups[i])
-                    valid = torch.arange(groups[i], device=x.device) < count
-                order = torch.arange(groups[i], device=x.device)
                 mask = attention_mask(weight, 1, tokens)
             tokens = self._block(i, tokens, mask)
         return tokens if origin is None else split_tokens(tokens, origin)
@@ -199,10 +226,10 @@ class Trunk(Backbone):
             raise ConfigError(f"output_fmt must be 'NCHW' or 'NLC', got {output_fmt!r}.")
         take, last = feature_take_indices(len(self.blocks), indices)
         merge = self.schedule(speed)
-        tokens, valid, order = self.embed(x, bands, patch_size, merge)
+        tokens, valid, position = self.embed(x, bands, patch_size, merge)
         rows, cols = tokens.shape[2], tokens.shape[3]
         tokens, weight, maps = self.run_blocks(
-            tokens.flatten(2, 3), valid, order, merge, take, last if stop_early else None
+            tokens.flatten(2, 3), valid, position, merge, take, last if stop_early else None
         )
         outputs: list[Any] = []
         for pooled in maps:

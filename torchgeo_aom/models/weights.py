@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from torch import Tensor, nn
 
@@ -276,6 +276,9 @@ def load_state(model: nn.Module, source: Source, *, head: str = 'keep') -> LoadR
     check_size(model, state_dict)
     check_facts(model, facts)
     report = load_into(model, state_dict, head=head)
+    own = cast('AOM', model)
+    own.speed_loss = dict(facts.get('speed_loss') or {})
+    own.warn_speed()
     warn_positional(model)
     return report
 

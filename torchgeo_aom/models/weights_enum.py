@@ -128,7 +128,7 @@ class AOMWeights(WeightsEnum, metaclass=_Named):  # type: ignore[misc]
         if map_location is not None:
             own = OrderedDict((key, value.to(map_location)) for key, value in own.items())
         # What shapes do not show travels with the parameters, to any load_state_dict.
-        keys = ('num_heads', 'channel_encoding', 'channel_pool')
+        keys = ('num_heads', 'channel_encoding', 'channel_pool', 'speed_loss')
         facts = {key: meta[key] for key in keys if key in meta}
         own._metadata = {'': {FACTS: facts}}  # type: ignore[attr-defined]
         return own

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..bands import resolve_bands
-from ..errors import BandError, ConfigError
+from ..errors import BandError, CheckpointError, ConfigError
 from .aom import AOM, SIZES
 from .checkpoint import band_specs, read_metadata
 from .loading import shape_facts
@@ -49,7 +49,7 @@ def facts_of(metadata: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> d
     Returns:
         ``embed_dim``, ``depth`` and ``kernel_sizes``, and where known ``num_heads``, ``bands``,
         ``channel_encoding``, ``channel_pool``, ``dataset``, ``licence``, ``unit``, ``mean``,
-        ``std`` and ``patch_sizes``.
+        ``std``, ``patch_sizes`` and ``speed_loss``.
 
     Raises:
         CheckpointError: if there are no patch kernels, or the metadata are unreadable.
@@ -68,7 +68,22 @@ def facts_of(metadata: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> d
             facts[key] = value
         elif isinstance(value, list | tuple):
             facts[key] = list(value)
+    if isinstance(metadata.get('speed_loss'), str):
+        facts['speed_loss'] = _checked_loss(read_metadata('speed_loss', metadata['speed_loss']))
     return facts
+
+
+def _checked_loss(value: Any) -> dict[str, Any]:
+    """The ``speed_loss`` of a file: for each schedule points and data; CheckpointError if not."""
+    if not isinstance(value, dict) or not all(
+        isinstance(own, dict) and _numbers([own.get('points')], -100) and own.get('data')
+        for own in value.values()
+    ):
+        raise CheckpointError(
+            "The speed_loss in the metadata must give 'points' and 'data' for each merge schedule, "
+            f'got {str(value)[:200]}.'
+        )
+    return value
 
 
 def num_params(model: str, kernel_sizes: list[int], channel_pool: str = 'mean') -> int:

@@ -15,6 +15,7 @@ from torchgeo_aom.bands import Band, resolve_bands
 from torchgeo_aom.errors import AOMError, AOMWarning, BandError, CheckpointError, ConfigError
 from torchgeo_aom.models.checkpoint import band_specs, file_sha256, read_state_dict
 from torchgeo_aom.models.registry import register
+from torchgeo_aom.models.speed import Speed, speed_text
 from torchgeo_aom.tasks.bands import ClassificationTask, PixelwiseRegressionTask, RegressionTask
 from torchgeo_aom.tasks.mixin import spec_of
 from torchgeo_aom.tasks.segmentation import SemanticSegmentationTask
@@ -69,6 +70,7 @@ class Trained:
         patch = self.task.backbones[0].patch_embed.patch_size  # type: ignore[index, union-attr]
         tags = {
             'AOM_PATCH_SIZE': f'{patch[0]}' if patch[0] == patch[1] else f'{patch[0]} x {patch[1]}',
+            'AOM_SPEED': speed_text(self.task.backbones[0].speed),  # type: ignore[index, union-attr]
             'AOM_TASK': f'{type(self.task).__name__} ({self.kind})',
         }
         return Runner(
@@ -78,7 +80,9 @@ class Trained:
 
     def at(self, patch_size: int) -> Callable[[Tensor], Tensor]:
         """The same task at another patch size."""
-        task = load_task(self.path, type(self.task), bands=self.bands, patch_size=patch_size)
+        task = load_task(
+            self.path, type(self.task), self.bands, patch_size, self.task.hparams['speed']
+        )
         return self.values(task.to(next(self.task.parameters()).device))
 
     def sha256(self) -> str:
@@ -112,6 +116,7 @@ def load_task(
     kind: type[Task],
     bands: Sequence[Band] | None = None,
     patch_size: int | None = None,
+    speed: Speed | None = None,
 ) -> Task:
     """Load a task from a checkpoint, without running anything in it.
 
@@ -120,6 +125,7 @@ def load_task(
         kind: class of the task.
         bands: bands to run it on; its own where not given.
         patch_size: patch size in px; its own where not given.
+        speed: speed mode or merge schedule; its own where not given.
 
     Returns:
         The task, in evaluation mode.
@@ -134,6 +140,8 @@ def load_task(
         given['bands'] = band_specs(bands)
     if patch_size is not None:
         given['patch_size'] = patch_size
+    if speed is not None:
+        given['speed'] = speed
     try:
         task = kind.load_from_checkpoint(path, map_location='cpu', weights_only=True, **given)
     except AOMError:
@@ -144,7 +152,11 @@ def load_task(
 
 
 def load_trained(
-    path: str | Path, there: Sequence[Band], patch_size: int | None, missing: str
+    path: str | Path,
+    there: Sequence[Band],
+    patch_size: int | None,
+    missing: str,
+    speed: Speed | None = None,
 ) -> Trained:
     """Load a trained task for a scene.
 
@@ -156,6 +168,7 @@ def load_trained(
         there: bands of the scene.
         patch_size: patch size in px; that of the checkpoint where not given.
         missing: ``'refuse'``, or ``'use'`` to run on the bands of the scene.
+        speed: speed mode or merge schedule; that of the checkpoint where not given.
 
     Returns:
         The task and its bands.
@@ -199,5 +212,5 @@ def load_trained(
         bands = [own for own in found if own is not None] or there
         used = ', '.join(band.label for band in bands)
         warnings.warn(f'{text}. It runs on {used}', AOMWarning, stacklevel=2)
-    task = load_task(path, kind, bands, patch_size)
+    task = load_task(path, kind, bands, patch_size, speed)
     return Trained(task, path, bands)

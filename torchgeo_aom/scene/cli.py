@@ -88,6 +88,8 @@ def _scene(options: argparse.Namespace) -> Any:
 
 
 def _options(options: argparse.Namespace) -> Any:
+    from torchgeo_aom.models.speed import read_speed
+
     from .options import RunOptions
 
     shard = None
@@ -99,7 +101,7 @@ def _options(options: argparse.Namespace) -> Any:
     return RunOptions(
         options.chip, options.overlap, options.batch, options.readers, options.device,
         options.precision, options.overwrite, None, shard, options.memory_mib, options.nodata_in,
-        _trainer(options),
+        _trainer(options), options.speed and read_speed(options.speed),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from torchgeo_aom.command import add_sensors_option
+from torchgeo_aom.command import add_sensors_option, add_speed_option
 
 __all__ = ('EPILOG', 'add_verbs')
 
@@ -130,10 +130,11 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1 (default: %(default)s)')
     group.add_argument(
         '--precision',
-        default='float32',
+        default='auto',
         metavar='DTYPE',
-        help='float32, bfloat16 or float16 (default: %(default)s)',
+        help='float32, bfloat16, float16, or auto (default): bfloat16 where the hardware has it',
     )
+    add_speed_option(group.add_argument)
     group.add_argument('--memory-mib', type=int, default=256, help=argparse.SUPPRESS)
     group.add_argument('--shard', metavar='I/N', help='compute only part I of N, counted from 0')
     group.add_argument(

@@ -19,6 +19,7 @@ from torchgeo_aom.models.patch_rule import (
     explain_patch_size,
     is_auto,
 )
+from torchgeo_aom.models.speed import speed_text
 from torchgeo_aom.transforms import Normalize
 
 from .layers import Scene
@@ -111,6 +112,8 @@ def embed_scene(
             AOMWarning,
             stacklevel=2,
         )
+    if options.speed is not None:
+        encoder.model.set_speed(options.speed)
     patch = _patch_size(patch_size, scene, encoder, options)
     runner = embedding(encoder, scene.bands, patch)
     options_cell = options if options.chip else resized(options, patch)
@@ -150,7 +153,9 @@ def _say(scene: Scene, encoder: Encoder, patch: int) -> None:
     for note in scene.notes:
         logger.info('%s', note)
     sha = f' (SHA-256 {encoder.sha256[:16]}...)' if encoder.sha256 else ''
-    logger.info('bands %s; patch %d px; weights %s%s', bands, patch, encoder.name, sha)
+    speed = speed_text(encoder.model.speed)
+    text = 'bands %s; patch %d px, speed %s; weights %s%s'
+    logger.info(text, bands, patch, speed, encoder.name, sha)
 
 
 def _agree(

@@ -9,7 +9,8 @@ import torch
 from lightning.pytorch import Trainer
 
 from torchgeo_aom.errors import ConfigError
-from torchgeo_aom.models.precision import check_precision
+from torchgeo_aom.models.precision import AUTO, PRECISIONS, check_precision, resolve
+from torchgeo_aom.models.speed import MAX_DEPTH, Speed, merge_schedule
 
 from .loop import check_trainer
 
@@ -26,7 +27,8 @@ class RunOptions:
         batch_size: windows a batch.
         readers: threads that read ahead; with 0, reading and computing take turns.
         device: ``'cpu'``, ``'cuda'``, ``'cuda:1'`` ...
-        precision: ``'float32'``, or ``'bfloat16'`` or ``'float16'`` for mixed precision.
+        precision: ``'float32'``, ``'bfloat16'`` or ``'float16'`` for mixed precision, or ``'auto'``
+            for what :func:`~torchgeo_aom.models.precision.best_precision` says of the device.
         overwrite: whether existing files are replaced.
         progress: whether to show a progress bar; None for only on a terminal.
         shard: which part of the scene this process computes, (number from 0, number of parts); that
@@ -34,6 +36,9 @@ class RunOptions:
             files.
         memory_mib: what values of one row of windows may take.
         nodata: ``'all'``: a pixel has no data where no band has; ``'any'``: where one band has not.
+        speed: speed mode or merge schedule of the encoder, see
+            :func:`~torchgeo_aom.models.speed.merge_schedule`; that of the task, or ``'exact'``,
+            where not given.
         trainer: Lightning's trainer, whose predict loop runs the windows on all its devices and
             machines instead of on *device*; its first process writes the files.
 
@@ -52,6 +57,7 @@ class RunOptions:
     memory_mib: int = 256
     nodata: str = 'all'
     trainer: Trainer | None = None
+    speed: Speed | None = None
 
     def __post_init__(self) -> None:
         """Check once.
@@ -65,7 +71,8 @@ class RunOptions:
                 raise ConfigError(f'{key} must be at least {least}, got {value}')
         if self.chip is not None and self.chip < 1:
             raise ConfigError(f'chip must be at least 1 px, got {self.chip}')
-        check_precision(self.precision)
+        check_precision(self.precision, (AUTO, *PRECISIONS))
+        merge_schedule(self.speed, MAX_DEPTH)
         if self.nodata not in ('all', 'any'):
             raise ConfigError(f"nodata must be 'all' or 'any', got {self.nodata!r}")
         if self.trainer is not None:
@@ -87,6 +94,11 @@ class RunOptions:
         if self.trainer is not None:
             return self.trainer.global_rank, self.trainer.world_size
         return int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
+
+    @property
+    def computed_in(self) -> str:
+        """The precision on the device at hand."""
+        return self.precision if self.precision != AUTO else resolve(AUTO, self.torch_device())
 
     def torch_device(self) -> torch.device:
         """The device, one for each process of a machine.

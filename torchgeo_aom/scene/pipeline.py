@@ -266,7 +266,7 @@ class _Batches:
     def _forward(self, images: Floats) -> tuple[Floats, Sequence[Any]]:
         with torch.inference_mode():
             x = self.normalize(torch.from_numpy(images).to(self.device))
-            with mixed_precision(self.device, self.options.precision):
+            with mixed_precision(self.device, self.options.computed_in):
                 output = self.model(x)
             values = output.values.float().cpu().numpy()
             if output.vectors is None:

@@ -83,7 +83,7 @@ def predict_scene(
     options = options or RunOptions()
     if not isinstance(source, Scene):
         source = open_scene(source, bands, sensor=sensor, product=product)
-    trained = load_trained(weights, source.bands, patch_size, missing)
+    trained = load_trained(weights, source.bands, patch_size, missing, options.speed)
     if trained.regression and agree is not None:
         raise ConfigError('agree compares probabilities, and a regression has none: leave it out')
     scene = source.select(trained.bands)
@@ -93,8 +93,9 @@ def predict_scene(
     for note in scene.notes:
         logger.info('%s', note)
     logger.info(
-        '%s on %s; patch %s px', runner.tags['AOM_TASK'],
+        '%s on %s; patch %s px, speed %s', runner.tags['AOM_TASK'],
         ', '.join(band.label for band in scene.bands), runner.tags['AOM_PATCH_SIZE'],
+        runner.tags['AOM_SPEED'],
     )  # fmt: skip
     tags = {'AOM_WEIGHTS': trained.path.name, 'AOM_WEIGHTS_SHA256': trained.sha256()}
     if classes:

@@ -12,6 +12,7 @@ import rasterio
 from torchgeo_aom import __version__
 from torchgeo_aom.data.folder import FAILURES
 from torchgeo_aom.errors import ConfigError
+from torchgeo_aom.models.precision import AUTO, best_precision
 from torchgeo_aom.transforms import Normalize
 
 from .grid import Plan, make_plan
@@ -159,11 +160,12 @@ def execute(
     facts = [
         scene.identity(), runner.digest(), [plan.height, plan.width, plan.cell, plan.strips],
         [plan.rows.chip, plan.rows.starts, plan.columns.chip, plan.columns.starts],
-        [normalize.mean, normalize.std], options.nodata, options.precision, __version__,
+        [normalize.mean, normalize.std], options.nodata, options.computed_in, __version__,
         [sink.facts() for sink in wanted],
     ]  # fmt: skip
     store = Store(files[0], facts)
-    about = facts_of(scene, runner, plan, normalize) | tags | {'AOM_RUN': store.key}
+    about = facts_of(scene, runner, plan, normalize) | tags
+    about |= {'AOM_PRECISION': options.computed_in, 'AOM_RUN': store.key}
     if later is not None and begun(later) and _written(files, store.key):
         store.remove()
         logger.info('%s is complete; going on with %s', files[0], later)
@@ -175,6 +177,10 @@ def execute(
         store.remove()
         raise
     runner.model.to(options.torch_device())
+    why = ''
+    if options.precision == AUTO:
+        why = f': {best_precision(options.torch_device())[1]}'
+    logger.info('computing in %s%s', options.computed_in, why)
     reader = SceneReader(scene)
     try:
         counts = compute(

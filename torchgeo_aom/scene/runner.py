@@ -18,6 +18,7 @@ from torchgeo_aom.errors import ConfigError
 from torchgeo_aom.models.aom import AOM
 from torchgeo_aom.models.checkpoint import file_sha256
 from torchgeo_aom.models.registry import random_backbone
+from torchgeo_aom.models.speed import speed_text
 from torchgeo_aom.models.weights import AOMWeights, as_source, load_backbone
 from torchgeo_aom.tasks.feature_cache import module_digest
 
@@ -124,7 +125,7 @@ def embedding(encoder: Encoder, bands: Sequence[Band], patch_size: int) -> Runne
         grid = x.shape[2] // patch_size, x.shape[3] // patch_size
         return Output(features[:, 1:].transpose(1, 2).unflatten(2, grid), features[:, 0])
 
-    tags = {'AOM_PATCH_SIZE': str(patch_size)}
+    tags = {'AOM_PATCH_SIZE': str(patch_size), 'AOM_SPEED': speed_text(model.speed)}
     dim = model.embed_dim
     return Runner(model, run, chosen, patch_size, dim, dim, tags, (patch_size, 'embedding'))
 

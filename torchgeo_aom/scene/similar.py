@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ('plot_similar', 'similar_places', 'similarities')
 
 # What must be the same for vectors to be comparable.
-_SAME = ('AOM_WEIGHTS_SHA256', 'AOM_PATCH_SIZE')
+_SAME = {'AOM_WEIGHTS_SHA256': '', 'AOM_PATCH_SIZE': '', 'AOM_SPEED': 'exact'}  # where not said
 
 
 def similarities(
@@ -118,11 +118,12 @@ def _joined(files: Sequence[str], read: Sequence[Any]) -> tuple[list[Any], NDArr
     first, vectors, tags = read[0]
     frames, arrays = [first], [vectors]
     for path, (frame, more, own) in zip(files[1:], read[1:], strict=True):
-        for key in _SAME:
-            if own.get(key) != tags.get(key):
+        for key, unsaid in _SAME.items():
+            one, other = own.get(key, unsaid), tags.get(key, unsaid)
+            if one != other:
                 raise ConfigError(
-                    f'{path} and {files[0]} cannot be compared: {key} is {own.get(key)} and '
-                    f'{tags.get(key)}. Embed both with the same weights and patch size'
+                    f'{path} and {files[0]} cannot be compared: {key} is {one} and {other}. Embed '
+                    'both with the same weights, patch size and speed'
                 )
         if more.shape[1] != vectors.shape[1]:
             raise DataError(f'{path} has vectors of {more.shape[1]}, {files[0]} of another length')

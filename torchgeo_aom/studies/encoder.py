@@ -19,6 +19,7 @@ from ..models.aom import AOM, SIZES
 from ..models.patch_rule import PRETRAINED, choose_patch_size, is_auto
 from ..models.precision import mixed_precision
 from ..models.registry import random_backbone
+from ..models.speed import read_speed
 from ..models.weights import default_weights, load_backbone, read_source
 from ..tasks.baselines import KERNEL_SIZE, band_statistics, convolve
 from ..tasks.feature_cache import module_digest
@@ -122,6 +123,7 @@ def build_encoder(
     peer_size: int | None = None,
     device: str = 'cpu',
     precision: str = 'float32',
+    speed: str = 'exact',
 ) -> Encoder:
     """Make a model.
 
@@ -138,6 +140,7 @@ def build_encoder(
         device: where to run it.
         precision: of the products of networks, ``'float32'`` or ``'bfloat16'``; baselines are
             computed in float32.
+        speed: speed mode of an AOM, or a merge schedule such as ``'1:4,4:1'``.
 
     Returns:
         The model, frozen.
@@ -156,7 +159,7 @@ def build_encoder(
     if name == 'rcf':
         return _rcf(seed, device)
     if name in SIZES:
-        found = _aom(name, seed, bands, size, patch_size, own or weights, device)
+        found = _aom(name, seed, bands, size, patch_size, own or weights, device, speed)
         return _at_precision(found, device, precision)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -204,8 +207,10 @@ def _aom(
     patch_size: int | str,
     weights: str | None,
     device: str,
+    speed: str,
 ) -> Encoder:
     model, title, facts = load_aom(name, weights, bands, seed)
+    model.set_speed(read_speed(speed))
     patch = (
         choose_patch_size(size, facts.get('patch_sizes') or PRETRAINED)
         if is_auto(patch_size)
@@ -217,9 +222,10 @@ def _aom(
         tokens = model.forward_features(batch.images, bands=batch.bands, patch_size=patch)
         return model.forward_head(tokens, pre_logits=True)
 
+    merged = '' if speed == 'exact' else f', speed {speed}'
     own = module_digest(model) + f'patch {patch}'.encode()
     return Encoder(
-        name, title, f'by channel index, patches of {patch} px', True, True, own, function
+        name, title, f'by channel index, patches of {patch} px{merged}', True, True, own, function
     )
 
 

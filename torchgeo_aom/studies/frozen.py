@@ -10,6 +10,7 @@ from typing import Any
 from ..bands import BandSpec
 from ..errors import ConfigError
 from ..models.precision import check_precision
+from ..models.speed import read_speed
 from ..tasks.features import Reading
 from ..tasks.probe_data import open_data
 from ..tasks.readout import READOUT_PRECISIONS
@@ -43,6 +44,7 @@ class FrozenStudy:
         device: ``'cpu'``, ``'cuda'`` ...
         precision: of the products of networks, ``'float32'``, or ``'bfloat16'``, which GPUs and
             CPUs with matrix units do faster.
+        speed: speed mode of AOMs, or a merge schedule such as ``'1:4,4:1'``.
         cache_dir: where features are kept; the user's cache where not given.
     """
 
@@ -62,11 +64,13 @@ class FrozenStudy:
     batch_size: int = 50
     device: str = 'cpu'
     precision: str = 'float32'
+    speed: str = 'exact'
     cache_dir: str | None = None
 
     def __post_init__(self) -> None:
         """Check what nothing further down checks."""
         check_models(self.models)
+        read_speed(self.speed)
         check_precision(self.precision, READOUT_PRECISIONS)
         for name in ('seeds', 'batch_size', 'every'):
             if getattr(self, name) < 1:
@@ -114,11 +118,16 @@ class FrozenStudy:
         return runner
 
     def encoder(
-        self, entry: str, seed: int, data: StudyData, patch_size: int | None = None
+        self,
+        entry: str,
+        seed: int,
+        data: StudyData,
+        patch_size: int | None = None,
+        speed: str | None = None,
     ) -> Encoder:
-        """Make a model of the study, with its patch size where none is given."""
+        """Make a model of the study, with its patch size and speed where none is given."""
         return build_encoder(
             entry, seed, data.bands, data.probe.size, patch_size=patch_size or self.patch_size,
             weights=self.weights, peer_weights=self.peer_weights, peer_size=self.peer_size,
-            device=self.device, precision=self.precision,
+            device=self.device, precision=self.precision, speed=speed or self.speed,
         )  # fmt: skip

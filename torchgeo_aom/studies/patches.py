@@ -193,6 +193,8 @@ def _cost(
     names = '+'.join(band.name for band in bands)
     half = config.precision != 'float32'
     model = f'{encoder.name}, {config.precision}' if half else encoder.name
+    if config.speed != 'exact':
+        model += f', {config.speed}'
     key = (model, str(patch), names, f'{size[0]}x{size[1]}')
     kept = store.rows().get(key)
     if kept is not None:

@@ -144,7 +144,7 @@ class _Work:
                 entry, seed, case.first.bands, (int(size[0]), int(size[1])),
                 patch_size=config.patch_size, weights=config.weights,
                 peer_weights=config.peer_weights, peer_size=config.peer_size, device=config.device,
-                precision=config.precision,
+                precision=config.precision, speed=config.speed,
             )  # fmt: skip
         except (AOMError, RuntimeError, OSError) as error:
             self.failures.append((f'{case.name}, {entry}', f'{type(error).__name__}: {error}'))

@@ -14,7 +14,15 @@ from ..layers.tokenizer import checked_patch_size
 from ..transforms import check_image
 from . import upstream
 from .finetune import FineTuneMixin
-from .mixin import Bands, BandsMixin, PatchSize, channels_of, plain_bands, spec_of
+from .mixin import (
+    Bands,
+    BandsMixin,
+    PatchSize,
+    SpeedMode,
+    channels_of,
+    plain_bands,
+    spec_of,
+)
 
 __all__ = (
     'BYOLTask',
@@ -53,6 +61,7 @@ class _ImageTask(BandsMixin):
         patch_size: PatchSize | None = None,
         image_size: int | list[int] | None = None,
         gsd_m: float | None = None,
+        speed: SpeedMode = 'exact',
         in_channels: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -69,6 +78,8 @@ class _ImageTask(BandsMixin):
                 :func:`~torchgeo_aom.models.patch_rule.choose_patch_size`.
             image_size: image size in px, one number or height and width, for the rule.
             gsd_m: ground sampling distance in meters, for the rule.
+            speed: ``'exact'``, ``'balanced'``, ``'fast'`` or a merge schedule, see
+                :func:`~torchgeo_aom.models.speed.merge_schedule`.
             in_channels: number of channels; follows from the bands, 3 without bands.
             **kwargs: arguments of TorchGeo's task of the same name.
 
@@ -100,6 +111,7 @@ class DenseTask(BandsMixin):
         patch_size: PatchSize | None = None,
         image_size: int | list[int] | None = None,
         gsd_m: float | None = None,
+        speed: SpeedMode = 'exact',
         in_channels: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -117,6 +129,8 @@ class DenseTask(BandsMixin):
                 :func:`~torchgeo_aom.models.patch_rule.choose_patch_size`.
             image_size: image size in px, one number or height and width, for the rule.
             gsd_m: ground sampling distance in meters, for the rule.
+            speed: ``'exact'``, ``'balanced'``, ``'fast'`` or a merge schedule, see
+                :func:`~torchgeo_aom.models.speed.merge_schedule`.
             in_channels: number of channels; follows from the bands, 3 without bands.
             **kwargs: arguments of TorchGeo's task of the same name.
 

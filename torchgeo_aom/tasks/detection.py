@@ -20,7 +20,15 @@ from ..errors import ConfigError, suggest
 from ..transforms import check_image
 from . import upstream
 from .finetune import FineTuneMixin
-from .mixin import Bands, BandsMixin, PatchSize, channels_of, plain_bands, spec_of
+from .mixin import (
+    Bands,
+    BandsMixin,
+    PatchSize,
+    SpeedMode,
+    channels_of,
+    plain_bands,
+    spec_of,
+)
 
 __all__ = ('InstanceSegmentationTask', 'ObjectDetectionTask')
 
@@ -93,6 +101,7 @@ class _BoxTask(FineTuneMixin, BandsMixin):
         patch_size: PatchSize | None = None,
         image_size: int | list[int] | None = None,
         gsd_m: float | None = None,
+        speed: SpeedMode = 'exact',
         in_channels: int | None = None,
         num_classes: int = 2,
         anchor_scale: float = 1.0,
@@ -116,6 +125,8 @@ class _BoxTask(FineTuneMixin, BandsMixin):
                 :func:`~torchgeo_aom.models.patch_rule.choose_patch_size`.
             image_size: image size in px, for the rule.
             gsd_m: ground sampling distance in meters, for the rule.
+            speed: ``'exact'``, ``'balanced'``, ``'fast'`` or a merge schedule, see
+                :func:`~torchgeo_aom.models.speed.merge_schedule`.
             in_channels: number of channels; follows from the bands, 3 without bands.
             num_classes: number of classes, the background (0) included.
             anchor_scale: factor of the sizes of all anchors, which TorchGeo chose for photographs:

@@ -1,4 +1,4 @@
-"""What loading and transforms cost next to the bare encoder: ``torchgeo-aom probe --speed``."""
+"""What loading and transforms cost next to the bare encoder: ``torchgeo-aom probe --loading``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import timm
 import torch
 from torch.utils.data import DataLoader
 
-from ..commands.probe import speed_parser
+from ..commands.probe import loading_parser
 from ..models.aom import AOM
 from .features import extract_features
 from .probe_data import open_data
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    options = speed_parser().parse_args(argv)
+    options = loading_parser().parse_args(argv)
     arguments = {} if options.root is None else {'root': options.root}
     splits = None if options.dataset == 'EuroSAT200' else ('train', 'val', 'test')
     data = open_data(options.dataset, arguments, None, splits, every=options.every)

@@ -20,6 +20,7 @@ from ..data.crops import RandomCrops
 from ..data.samples import SentinelPairs
 from ..files import replacing
 from ..models.aom import AOM
+from ..models.speed import plain_speed, speed_text
 from ..transforms import Normalize, NormalizeSample
 from .dense_scores import fit_pixels, iou_report
 from .feature_cache import content
@@ -69,12 +70,14 @@ def train_head(
         Path of the checkpoint of the task, and whether it was there already.
     """
     level, spec = 'l2a', 'sentinel2:l2a'
+    speed = speed_text(backbone.speed)
     seed_everything(settings.seed, verbose=False)
     task = SemanticSegmentationTask(
         'upernet',
         model,
         bands=spec,
         patch_size=settings.patch_size,
+        speed=plain_speed(speed),
         num_classes=len(SentinelPairs.classes),
         ignore_index=SentinelPairs.ignore_index,
         lr=settings.lr,
@@ -82,7 +85,9 @@ def train_head(
     )
     task.model.encoder.load_state_dict(backbone.state_dict())
     places = load_half(level, spec, 'west')
-    digest = hashlib.sha256(f'{__version__} {torch.__version__} {asdict(settings)}'.encode())
+    digest = hashlib.sha256(
+        f'{__version__} {torch.__version__} {asdict(settings)} {speed}'.encode()
+    )
     for value in (*task.state_dict().values(), *(v for place in places for v in place.values())):
         digest.update(content(value))
     path = folder / f'{digest.hexdigest()[:16]}.ckpt'

@@ -19,16 +19,26 @@ from ..models.checkpoint import file_sha256
 from ..models.patch_rule import check_gsd, choose_patch_size, explain_patch_size, is_auto
 from ..models.registry import check_name
 from ..models.smp_encoder import AOMEncoder
+from ..models.speed import MAX_DEPTH, merge_schedule
 from ..models.weights import AOMWeights, as_source, load_state
 from ..transforms import check_image
 from .metrics import add_class_iou, add_multilabel
 from .report import ReportMixin
 
-__all__ = ('Bands', 'BandsMixin', 'PatchSize', 'channels_of', 'plain_bands', 'spec_of')
+__all__ = (
+    'Bands',
+    'BandsMixin',
+    'PatchSize',
+    'SpeedMode',
+    'channels_of',
+    'plain_bands',
+    'spec_of',
+)
 
 OneBand: TypeAlias = str | int | float | dict[str, Any]
 Bands: TypeAlias = OneBand | list[OneBand]
 PatchSize: TypeAlias = int | list[int] | Literal['auto']
+SpeedMode: TypeAlias = Literal['exact', 'balanced', 'fast'] | list[list[int]]
 FACTS = 'torchgeo_aom'
 
 
@@ -107,7 +117,7 @@ class BandsMixin(ReportMixin):
         Raises:
             BandError: if the bands are unknown or do not fit ``in_channels``.
             CheckpointError: if the weights cannot be read or do not fit.
-            ConfigError: if a name is unknown.
+            ConfigError: if a name is unknown, or a merge schedule impossible.
         """
         hparams = self.hparams
         given, weights = hparams[self.named], self.weights
@@ -120,6 +130,11 @@ class BandsMixin(ReportMixin):
             height, width = checked_patch_size(patch_size)
             patch_size = hparams['patch_size'] = height if height == width else [height, width]
 
+        speed = hparams['speed']
+        if not isinstance(speed, str):
+            speed = merge_schedule(speed, MAX_DEPTH)
+            hparams['speed'] = [list(pair) for pair in speed]
+
         hparams[self.named], self.weights = _bare_name(given), None
         try:
             self.build()
@@ -130,6 +145,7 @@ class BandsMixin(ReportMixin):
             if isinstance(backbone, AOMEncoder):
                 backbone._spec = spec
             backbone.set_input_size(patch_size=patch_size)
+            backbone.set_speed(speed)
             # The task never uses the other kernels; optimizers would wear them away by weight
             # decay, and the weights would no longer serve every patch size.
             used = str(backbone.patch_embed.nearest_kernel(backbone.patch_embed.patch_size))

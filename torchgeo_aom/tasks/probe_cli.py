@@ -197,8 +197,8 @@ def main(argv: list[str] | None = None) -> int:
         The exit code.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    if '--speed' in arguments:
-        return feature_speed.main([text for text in arguments if text != '--speed'])
+    if '--loading' in arguments:
+        return feature_speed.main([text for text in arguments if text != '--loading'])
     options = probe_parser().parse_args(arguments)
     config = config_from(_values(options), str(getattr(options, 'config', 'the command line')))
     folder = output_folder(options.output)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..bands import BandSpec, resolve_bands
 from ..commands.choices import METHODS, READOUT_PRECISIONS
@@ -23,8 +24,9 @@ from ..models.patch_rule import (
     is_auto,
 )
 from ..models.plan import describe
-from ..models.precision import check_precision
+from ..models.precision import AUTO, best_precision, check_precision, resolve
 from ..models.registry import check_name, random_backbone
+from ..models.speed import read_speed
 from ..models.weights import default_weights, load_backbone, read_source
 from .baselines import rcf_features, statistics_features
 from .divisions import Division, fold_divisions, given_division, repeated_images
@@ -55,7 +57,9 @@ class ProbeConfig:
         gsd_m: ground sampling distance in m, for ``patch_size='auto'``.
         readout: what a feature of the model is made of: ``'mean'``, or ``'pyramid'``, see
             :func:`.read_out`.
-        precision: of the model's products, ``'float32'`` or ``'bfloat16'``.
+        precision: of the model's products, ``'float32'``, ``'bfloat16'``, or ``'auto'`` for what
+            :func:`~torchgeo_aom.models.precision.best_precision` says of the device.
+        speed: speed mode of the model, or a merge schedule such as ``'1:4,4:1'``.
         folds: number of folds of whole groups; 0 for the splits of the data set.
         splits: names of these splits.
         seeds: number of seeds, each with other random weights, kernels and folds.
@@ -85,7 +89,8 @@ class ProbeConfig:
     size: int | None = None
     gsd_m: float | None = None
     readout: str = 'mean'
-    precision: str = 'float32'
+    precision: str = 'auto'
+    speed: str = 'exact'
     folds: int = 0
     splits: Sequence[str] = ('train', 'val', 'test')
     seeds: int = 3
@@ -105,7 +110,8 @@ class ProbeConfig:
         """Check what nothing further down checks."""
         check_name(self.model)
         check_readout(self.readout)
-        check_precision(self.precision, READOUT_PRECISIONS)
+        read_speed(self.speed)
+        check_precision(self.precision, (AUTO, *READOUT_PRECISIONS))
         for method in self.methods:
             if method not in METHODS:
                 raise ConfigError(
@@ -290,11 +296,16 @@ def _size(config: ProbeConfig, data: ProbeData) -> tuple[int, int]:
 def _cost(config: ProbeConfig, data: ProbeData) -> str:
     """What the model does with an image, in one line."""
     patch, size = _patch(config, data), _size(config, data)
-    plan = describe(config.model, list(data.bands), size, patch)
-    facts = f'{config.model}: patch {patch} px, {plan.tokens:,} tokens'
+    plan = describe(config.model, list(data.bands), size, patch, speed=read_speed(config.speed))
+    tokens = f'speed {plan.speed}, {plan.tokens:,} tokens ({plan.merging})'
+    facts = f'{config.model}: patch {patch} px, {tokens}'
     if is_auto(config.patch_size):
-        facts = f'{explain_patch_size(patch, size, config.gsd_m)}; {plan.tokens:,} tokens'
-    return f'{facts} and {plan.flops / 1e9:.1f} GFLOP an image'
+        facts = f'{explain_patch_size(patch, size, config.gsd_m)}; {tokens}'
+    device = torch.device(config.device)
+    computed = resolve(config.precision, device)
+    if config.precision == AUTO:
+        computed += f' ({best_precision(device)[1]})'
+    return f'{facts} and {plan.flops / 1e9:.1f} GFLOP an image, in {computed}'
 
 
 def _features(
@@ -329,20 +340,24 @@ def _features(
         )
     else:
         model = _model(config, data, method, seed).to(config.device)
+        computed = resolve(config.precision, torch.device(config.device))
         features = extract_features(
             model, data.dataset, data.bands, _patch(config, data, method), label=label,
             batch_size=config.batch_size, cache_dir=config.cache_dir, cache=config.cache,
             normalize=reading.normalize, size=reading.size, num_workers=config.num_workers,
-            readout=config.readout, precision=config.precision,
+            readout=config.readout, precision=computed,
         )  # fmt: skip
     yield features, _divisions(config, data, features, seed)
 
 
 def _model(config: ProbeConfig, data: ProbeData, method: str, seed: int) -> AOM:
+    speed = read_speed(config.speed)
     if method != 'random':
         source = _source(config, method)
-        return load_backbone(source, config.model, bands=list(data.bands))
-    return random_backbone(config.model, resolve_bands(list(data.bands)), seed)
+        return load_backbone(source, config.model, bands=list(data.bands), speed=speed)
+    model = random_backbone(config.model, resolve_bands(list(data.bands)), seed)
+    model.set_speed(speed)
+    return model
 
 
 def _divisions(

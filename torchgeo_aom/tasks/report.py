@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from ..layers.pi_resize import kernel_loss
 from ..models.aom import AOM
 from ..models.plan import describe
+from ..models.speed import speed_text
 
 __all__ = ('ReportMixin', 'facts_line', 'size_line')
 
@@ -25,7 +26,7 @@ def facts_line(name: str, backbone: AOM, weights: str) -> str:
         weights: where its parameters come from.
 
     Returns:
-        Bands with their channel indices, patch size with its kernel, weights.
+        Bands with their channel indices, patch size with its kernel, speed mode, weights.
     """
     tokenizer = backbone.patch_embed
     if backbone.bands is None:
@@ -42,7 +43,7 @@ def facts_line(name: str, backbone: AOM, weights: str) -> str:
     lost = f', PI-resize loses {loss:.0%} of its freedom' if loss >= 0.005 else ''
     return (
         f'AOM {name}: bands {bands}; patch {patch[0]} x {patch[1]} px from the {kernel} px kernel'
-        f'{lost}; weights: {weights}'
+        f'{lost}; speed {speed_text(backbone.speed)}; weights: {weights}'
     )
 
 
@@ -66,9 +67,9 @@ def size_line(backbone: AOM, size: tuple[int, int], batch_size: int, dtype: str)
     )
     return (
         f'AOM images of {size[0]} x {size[1]} px: grid {plan.grid[0]} x {plan.grid[1]}, '
-        f'{plan.tokens * dates:,} tokens each; a batch of {batch_size} takes about '
-        f'{plan.inference_bytes / 2**30:.2f} GiB for inference, {plan.training_bytes / 2**30:.2f} '
-        f'GiB for training the whole backbone ({dtype})'
+        f'{plan.tokens * dates:,} tokens each ({plan.merging}); a batch of {batch_size} takes '
+        f'about {plan.inference_bytes / 2**30:.2f} GiB for inference, '
+        f'{plan.training_bytes / 2**30:.2f} GiB for training the whole backbone ({dtype})'
     )
 
 

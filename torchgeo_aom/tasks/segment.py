@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..command import output_folder
+from ..command import add_speed_option, output_folder
 from ..data.samples import composite
 from ..datasets.pictures import class_colors
 from ..errors import ConfigError, suggest
@@ -173,6 +173,7 @@ def main(argv: list[str] | None = None) -> int:
     add('--weights', help='name or path of weights (default: random)')
     add('--patch', default='16', metavar='PX',
         help="patch size in px, or 'auto' (default: %(default)s)")  # fmt: skip
+    add_speed_option(parser.add_argument)
     add('--image-size', type=int, metavar='PX',
         help='image size, for --patch auto; that of --crop where given')  # fmt: skip
     add('--epochs', type=int, default=20, metavar='N',
@@ -203,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
         options.dataset, dict(options.data), options.model, options.weights, patch,
         options.image_size or options.crop, options.steps, options.epochs, options.batch,
         options.crop, options.lr, options.normalization, options.decoder, options.decoder_channels,
-        options.aux_weight, tuple(options.ignored_classes),
+        options.aux_weight, tuple(options.ignored_classes), options.speed or 'exact',
     )  # fmt: skip
     bands = _bands(options.bands or ['all'])
     methods = options.methods or protocol.methods

@@ -22,6 +22,7 @@ from .. import __version__
 from ..datamodules.base import BandDataModule
 from ..errors import ConfigError
 from ..files import replacing
+from ..models.speed import plain_speed
 from ..models.weights import as_source, read_source
 from .dense_scores import fit_pixels, iou_report, random_features
 from .feature_cache import content, dataset_digest
@@ -60,6 +61,7 @@ class Protocol:
     decoder_channels: int | None = None
     aux_weight: float = 0.4
     ignored_classes: tuple[int, ...] = ()
+    speed: str = 'exact'
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -123,6 +125,7 @@ def _upernet(protocol: Protocol, module: BandDataModule, seed: int, label: str) 
         bands=list(module.bands),
         patch_size=protocol.patch_size,
         image_size=protocol.image_size,
+        speed=plain_speed(protocol.speed),
         num_classes=module.num_classes,
         ignore_index=module.ignore_index,
         ignored_classes=list(protocol.ignored_classes) or None,

@@ -1,0 +1,1 @@
+"""Pretraining without repeated work: packed images, teachers' maps on disk, short sequences."""
