@@ -63,6 +63,18 @@ examples:
 """
 
 
+def _parser(
+    study: str, description: str, epilog: str, argument_default: str | None = None
+) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        f'torchgeo-aom study {study}',
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argument_default,
+    )
+
+
 def _study(study: str, description: str, epilog: str, what: str) -> argparse.ArgumentParser:
     """Make the parser of a study, with ``--output``; an option that is not given has no value.
 
@@ -72,10 +84,7 @@ def _study(study: str, description: str, epilog: str, what: str) -> argparse.Arg
         epilog: examples.
         what: what its folder holds.
     """
-    parser = argparse.ArgumentParser(
-        f'torchgeo-aom study {study}', description=description, epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS,
-    )  # fmt: skip
+    parser = _parser(study, description, epilog, argument_default=argparse.SUPPRESS)
     parser.add_argument(
         '--output', type=Path, default=Path(f'output/study_{study}'), metavar='DIR',
         help=f'folder of {what} (default: %(default)s)',
@@ -206,11 +215,8 @@ def sensors_parser() -> argparse.ArgumentParser:
 
 def figures_parser() -> argparse.ArgumentParser:
     """Options of figures."""
-    parser = argparse.ArgumentParser(
-        'torchgeo-aom study figures',
-        description='Figures 4 and 6 of the paper, attention, and band tokens.',
-        epilog=FIGURES_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = _parser(
+        'figures', 'Figures 4 and 6 of the paper, attention, and band tokens.', FIGURES_EPILOG
     )
     add = parser.add_argument
     add('--model', default='aom_vitt', choices=SIZES, help='model (default: %(default)s)')
@@ -239,12 +245,7 @@ def figures_parser() -> argparse.ArgumentParser:
 
 def objectives_parser() -> argparse.ArgumentParser:
     """Options of small pretraining runs."""
-    parser = argparse.ArgumentParser(
-        'torchgeo-aom study objectives',
-        description='Tables 4 and 5 as small pretraining runs.',
-        epilog=OBJECTIVES_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = _parser('objectives', 'Tables 4 and 5 as small pretraining runs.', OBJECTIVES_EPILOG)
     add = parser.add_argument
     add('--sources', required=True, metavar='FILE', help='YAML list of sources of pretraining')
     add('--tests', nargs='+', default=['EuroSAT200'], metavar='NAME[=DIR]',
@@ -289,12 +290,7 @@ def objectives_parser() -> argparse.ArgumentParser:
 
 def cards_parser() -> argparse.ArgumentParser:
     """Options of reproduction cards."""
-    parser = argparse.ArgumentParser(
-        'torchgeo-aom study cards',
-        description='What the paper says and we got, table by table.',
-        epilog=CARDS_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = _parser('cards', 'What the paper says and we got, table by table.', CARDS_EPILOG)
     parser.add_argument(
         '--results', nargs='*', type=Path, default=[], metavar='DIR',
         help='folders that probe, segment and study wrote',
