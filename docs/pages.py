@@ -59,7 +59,7 @@ def public_modules() -> Iterator[ModuleType]:
     Those of commands are left out: ``torchgeo-aom VERB --help`` is their page.
     """
     for found in pkgutil.walk_packages(torchgeo_aom.__path__, 'torchgeo_aom.'):
-        if found.name.endswith('__main__'):
+        if found.name.endswith('__main__') or found.name.startswith('torchgeo_aom.commands'):
             continue
         try:
             module = importlib.import_module(found.name)

@@ -283,7 +283,7 @@ class TestTraining:
 
 class TestDoctor:
     def test_json(self, capsys: pytest.CaptureFixture[str]) -> None:
-        report = json_of(capsys, 'doctor')
+        report = json_of(capsys, 'doctor', '--imports')
         assert isinstance(report, dict)
         assert report['problems'] == []
         assert 'aom_vitb' in report['models']['timm']
@@ -323,5 +323,5 @@ class TestDoctor:
         (tmp_path / 'broken_module.py').write_text('raise RuntimeError("operator does not exist")')
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.setattr('torchgeo_aom.doctor.REQUIRED', {'pytest': 'broken_module'})
-        assert main(['doctor']) == 1
+        assert main(['doctor', '--imports']) == 1
         assert 'operator does not exist' in capsys.readouterr().out

@@ -36,6 +36,7 @@ from torchgeo_aom.spectrum import (
     nearest_sentinel2,
     wavelength_to_index,
 )
+from torchgeo_aom.text import aligned
 
 __all__ = (
     'Band',
@@ -380,13 +381,4 @@ def describe_bands(bands: Iterable[Band]) -> str:
         )
         for row in band_rows(bands)
     ]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    left = (1, 2, 5)
-    lines = (
-        '  '.join(
-            cell.ljust(w) if i in left else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in table
-    )
-    return '\n'.join(line.rstrip() for line in lines)
+    return '\n'.join(aligned(table, right=(0, 3, 4, 6)))

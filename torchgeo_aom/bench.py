@@ -1,13 +1,7 @@
-"""Speed beside other models, in one run on the machine at hand; only the ratios mean something.
-
-Every round runs all models once, one after the other, and ratios are taken within a round: a
-machine that slows down slows all of them. Equal token counts are compared with a bare timm trunk;
-other models read the same image in their own way, so their token counts differ and are shown.
-"""
+"""Speed beside other models, in one run: see :data:`torchgeo_aom.commands.bench.BENCH`."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import statistics
@@ -24,18 +18,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .bands import Band, resolve_bands
+from .commands.bench import bench_parser
 from .errors import ConfigError
 from .models.aom import SIZES
 from .models.plan import describe
 
 __all__ = ('Row', 'main', 'run')
-
-EPILOG = """\
-examples:
-  torchgeo-aom bench
-  torchgeo-aom bench --model aom_vitt --bands rgb --batch 8 --threads 1
-  torchgeo-aom bench --pretrain --help      (speed of pretraining)
-"""
 
 Candidate = tuple[str, int, Callable[[], Tensor]]
 
@@ -181,26 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         Exit status.
     """
-    parser = argparse.ArgumentParser(
-        prog='torchgeo-aom bench',
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    given = '(default: %(default)s)'
-    add('--model', default='aom_vitb', choices=tuple(SIZES), help=f'model {given}')
-    add('--bands', default='sentinel2', metavar='SPEC', help=f'preset or band {given}')
-    add('--size', type=int, default=224, metavar='PX', help=f'image height and width {given}')
-    add('--patch', type=int, default=16, metavar='PX', help=f'patch size {given}')
-    add('--batch', type=int, default=1, metavar='N', help=f'images a batch {given}')
-    add('--runs', type=int, default=5, metavar='N', help=f'rounds counted {given}')
-    add('--device', default='cpu', choices=('cpu', 'cuda'), help=f'where to run {given}')
-    add('--threads', type=int, metavar='N', help="CPU threads (default: PyTorch's choice)")
-    add('--no-peers', action='store_true', help='leave out DOFA and Panopticon')
-    add('--channelvit', type=Path, metavar='DIR', help='a checkout of ChannelViT, to time it too')
-    add('--json', action='store_true', help='print JSON')
-    args = parser.parse_args(argv)
+    args = bench_parser().parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
     rows = run(

@@ -1,14 +1,7 @@
-"""Speed of pretraining, in one run: the step, the plain way, the machine's peak, the data loader.
-
-The plain way runs the encoder over all tokens, masked ones too, at each patch size; decoders,
-losses and optimizer are the same. Every round times all parts once, one after the other, and ratios
-are taken within a round. On a machine that does other work too, --clock cpu --threads 1 counts the
-processor's time instead of the wall's.
-"""
+"""Speed of pretraining, in one run: see :data:`torchgeo_aom.commands.bench.PRETRAIN`."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import time
@@ -16,7 +9,6 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,13 +16,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .bands import resolve_bands
+from .commands.bench import pretrain_parser
 from .data.adapter import open_reader
 from .data.loader import PretrainDataModule
 from .data.samples import SAMPLES
 from .data.source import Source, read_sources
 from .errors import ConfigError
 from .layers.masking import split_tokens
-from .models.aom import AOM, SIZES
+from .models.aom import AOM
 from .tasks.pretrain import PretrainTask
 from .tasks.pretrain_plan import image_cost
 
@@ -309,46 +302,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         Exit status.
     """
-    parser = argparse.ArgumentParser(
-        prog='torchgeo-aom bench --pretrain',
-        description=__doc__,
-        epilog='example, on a GPU: torchgeo-aom bench --pretrain --device cuda --model aom_vitb '
-        '--random sentinel2 264 --batch 16',
-    )
-    add = parser.add_argument
-    given = '(default: %(default)s)'
-    add('--model', default='aom_vitt', choices=tuple(SIZES), help=f'model {given}')
-    add(
-        '--patch-sizes', nargs='+', type=int, default=[16, 24, 32, 48, 64], metavar='PX',
-        help='patch sizes of a step (default: 16 24 32 48 64)',
-    )  # fmt: skip
-    add(
-        '--memory', choices=('all', 'scale'), default='all',
-        help=f'keep activations of all patch sizes, or of one at a time {given}',
-    )  # fmt: skip
-    add('--compile', action='store_true', help='compile the blocks')
-    images = parser.add_mutually_exclusive_group()
-    images.add_argument(
-        '--sources', type=Path, metavar='FILE',
-        help='YAML list of sources, as in a training configuration; default: shipped images',
-    )  # fmt: skip
-    images.add_argument(
-        '--random', nargs=2, metavar=('BANDS', 'PX'), help='random pixels, no data loader'
-    )
-    add('--batch', type=int, metavar='N', help='images a step (default: by their size)')
-    add('--runs', type=int, default=3, metavar='N', help=f'rounds counted {given}')
-    add('--device', default='cpu', choices=('cpu', 'cuda'), help=f'where to run {given}')
-    add('--threads', type=int, metavar='N', help="CPU threads (default: PyTorch's choice)")
-    add(
-        '--clock', default='wall', choices=tuple(CLOCKS),
-        help=f"the wall's time, or the processor's {given}",
-    )  # fmt: skip
-    add(
-        '--workers', type=int, default=0, metavar='N',
-        help=f'processes of the data loader; 0: none of its own {given}',
-    )  # fmt: skip
-    add('--json', action='store_true', help='print JSON')
-    args = parser.parse_args(argv)
+    args = pretrain_parser().parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
     blocks: list[Any] = list(SHIPPED)

@@ -1,7 +1,8 @@
 """The command ``torchgeo-aom``: results on stdout, everything else on stderr, exit code 0, 1 or 2.
 
 Training verbs go to TorchGeo's own command line, so that every option of it works; the others are
-parsed here. Libraries are imported by the verb that needs them: ``bands`` needs none of them.
+parsed here. Libraries are imported, and models registered, by the verb that needs them: help texts,
+``bands``, ``plan``, ``weights list`` and ``doctor`` need none of them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torchgeo_aom.verbs import (
     DOCTOR_EPILOG,
     EPILOG,
     MODULES,
+    PARSERS,
     PLAN_EPILOG,
     PRETRAIN,
     TRAINING,
@@ -71,11 +73,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     verb = arguments[0] if arguments else ''
+    module, name = MODULES[verb][1] if verb in MODULES else None, verb
     if verb in PRETRAIN and '--pretrain' in arguments:
-        pretrain: Callable[[list[str]], int] = import_module(PRETRAIN[verb]).main
-        return pretrain([argument for argument in arguments[1:] if argument != '--pretrain'])
-    if verb in MODULES:
-        run: Callable[[list[str]], int] = import_module(MODULES[verb][1]).main
+        module, name = PRETRAIN[verb], f'{verb} --pretrain'
+        arguments = [argument for argument in arguments if argument != '--pretrain']
+    elif verb == 'probe' and '--loading' in arguments:
+        name = 'probe --loading'
+    elif verb == 'study':
+        name = ' '.join(arguments[:2])
+    if module is not None:
+        if {'-h', '--help'} & set(arguments):
+            _help(name)
+        else:
+            _register()
+        run: Callable[[list[str]], int] = import_module(module).main
         return run(arguments[1:])
     if verb in TRAINING:
         return _train(arguments)
@@ -87,10 +98,22 @@ def _dispatch(arguments: list[str]) -> int:
     return int(options.run(options))
 
 
-def _train(arguments: list[str]) -> int:
+def _help(name: str) -> None:
+    """Print the help of a verb and stop, where its options are known without its libraries."""
+    if name in PARSERS:
+        room, _, function = PARSERS[name].partition(':')
+        getattr(import_module(f'torchgeo_aom.commands.{room}'), function)().parse_args(['--help'])
+
+
+def _register() -> None:
+    """Register the models, which importing the package leaves to its command."""
     from torchgeo_aom.models.registry import register
 
     register()
+
+
+def _train(arguments: list[str]) -> int:
+    _register()
     # Lightning starts the other processes of a distributed run with the arguments of this one.
     sys.argv[1:] = arguments
     import_module('torchgeo.main').main()
@@ -187,9 +210,14 @@ def _parser() -> argparse.ArgumentParser:
     doctor = _verb(
         verbs,
         'doctor',
-        'check versions, devices, optional packages, the cache',
+        'check versions, optional packages, the cache; devices and models with --imports',
         DOCTOR_EPILOG,
         _doctor,
+    )
+    doctor.add_argument(
+        '--imports',
+        action='store_true',
+        help='also import the packages, which finds broken ones, and list devices and models',
     )
     doctor.add_argument('--json', action='store_true', help='print JSON')
 
@@ -295,15 +323,20 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _weights_list(options: argparse.Namespace) -> int:
-    from torchgeo_aom.models.weights_enum import ENUMS, members
+    from torchgeo_aom.models.names import SIZES
+    from torchgeo_aom.models.published import published_facts
     from torchgeo_aom.models.weights_table import weights_text
 
+    known = published_facts()  # nothing registers others in the process of a command
     if options.json:
-        names = {model: [f'{enum.__name__}.{name}' for name in members(enum)]
-                 for model, enum in ENUMS.items()}  # fmt: skip
+        names: dict[str, list[str]] = {model: [] for model in SIZES}
+        for facts in known:
+            full = str(facts['full_name'])
+            enum = full.partition('.')[0]
+            names[facts['model']] += [full, f'{enum}.DEFAULT'] if facts.get('default') else [full]
         _print_json(names)
     else:
-        print(weights_text())
+        print(weights_text(known))
     return 0
 
 
@@ -341,7 +374,7 @@ def _weights_export(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from torchgeo_aom.doctor import diagnose
 
-    report = diagnose()
+    report = diagnose(options.imports)
     if options.json:
         _print_json(report.as_dict())
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -19,7 +18,8 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from torchgeo_aom import __version__
-from torchgeo_aom.command import add_speed_option, output_folder, say
+from torchgeo_aom.command import output_folder, say
+from torchgeo_aom.commands.demo import demo_parser
 from torchgeo_aom.data.samples import EuroSAT200, SentinelPairs, composite
 from torchgeo_aom.errors import CheckpointError
 from torchgeo_aom.files import write_whole
@@ -39,6 +39,7 @@ from torchgeo_aom.tasks.landcover import (
 )
 from torchgeo_aom.tasks.probe import band_statistics, extract_features, linear_probe
 from torchgeo_aom.tasks.report import facts_line
+from torchgeo_aom.text import ruled
 from torchgeo_aom.transforms import Normalize, NormalizeSample
 
 __all__ = ('main',)
@@ -175,10 +176,8 @@ def table(rows: Sequence[Row], inits: Sequence[str]) -> str:
         (row.job, row.bands, row.metric, *(cell(row, who) for who in ('baseline', *inits)))
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ['  '.join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
-    rule = '-' * len(text[0])
-    return '\n'.join([text[0].rstrip(), rule, *(line.rstrip() for line in text[1:]), rule])
+    text = ruled(lines)
+    return '\n'.join([*text, text[1]])
 
 
 def draw(rows: Sequence[Row], maps: Mapping[str, Any], inits: Sequence[str], title: str) -> bytes:
@@ -258,27 +257,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parser = argparse.ArgumentParser(
-        'torchgeo-aom demo',
-        description='Run the main job on the images that ship with the package: linear probes and '
-        'a segmentation with several sets of bands, beside baselines.',
-        epilog='example: torchgeo-aom demo --quick --output output/quick',
-    )
-    parser.add_argument(
-        '--output',
-        type=Path,
-        default=Path('output/demo'),
-        metavar='DIR',
-        help='folder of demo.png and of the scores (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--seed', type=int, default=0, help='seed of weights and training (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--quick', action='store_true', help='a few chips and steps: tests that it runs, no more'
-    )
-    add_speed_option(parser.add_argument)
-    options = parser.parse_args(argv)
+    options = demo_parser().parse_args(argv)
     head = HeadSettings(seed=options.seed)
     settings = Settings(head, speed=options.speed or 'exact')
     if options.quick:

@@ -20,6 +20,7 @@ __all__ = (
     'SizeError',
     'UnitError',
     'UnitWarning',
+    'UnsupportedError',
     'listing',
     'suggest',
     'warn',
@@ -81,6 +82,13 @@ class DataError(AOMError, RuntimeError):
     """A data set is missing or damaged.
 
     .. versionadded:: 0.1
+    """
+
+
+class UnsupportedError(AOMError, NotImplementedError):
+    """A way of running the model is not offered.
+
+    .. versionadded:: 0.2
     """
 
 

@@ -25,13 +25,13 @@ from torchgeo_aom.bands import (
 )
 from torchgeo_aom.catalogue import find_sensor
 from torchgeo_aom.errors import BandError, ConfigError, InputError, UnitError, UnitWarning, warn
+from torchgeo_aom.layers.checks import mean_size, warn_stored
 
 __all__ = ('Normalize', 'NormalizeSample', 'check_image')
 
 # Reflectance outside this range is not physical: clouds, snow and glint stay below 2, sensors
 # saturate below 7, and atmospheric correction leaves a little below 0; a fill of -9999 is outside.
 _PLAUSIBLE = (-0.5, 10.0)
-_STORED = 20.0  # normalized values are about 1 in size, stored ones 50 (8 bits) to thousands
 _DTYPES = (
     torch.uint8, torch.int8, torch.uint16, torch.int16, torch.int32, torch.int64, torch.float16,
     torch.bfloat16, torch.float32, torch.float64,
@@ -314,19 +314,13 @@ def check_image(x: object, channels: int | None = None) -> None:
     if channels is not None:
         _check_channels(x.shape[1], channels)
     # One pass over the image for both questions: sizes of finite values have a finite mean.
-    kind = torch.promote_types(x.dtype, torch.float32)
-    size = float(torch.linalg.vector_norm(x.detach(), 1, (2, 3), dtype=kind).sum()) / x.numel()
+    size = mean_size(x)
     if not math.isfinite(size) and (count := int((~torch.isfinite(x)).sum())):
         raise InputError(
             f'{count} of {x.numel()} values of the image are NaN or infinite: fill them first, '
             f'for example with torchgeo_aom.transforms.Normalize(..., nodata_fill=True)'
         )
-    if size > _STORED:
-        warn(  # the same text for all images, so that Python shows it once
-            f'the values of the image, above {_STORED:g} on average, look like stored numbers: '
-            'apply torchgeo_aom.transforms.Normalize(bands, product=...) once, before the task',
-            UnitWarning,
-        )
+    warn_stored(size)
 
 
 def _check_channels(got: int, expected: int, labels: Sequence[str] = ()) -> None:

@@ -8,6 +8,7 @@ __all__ = (
     'DOCTOR_EPILOG',
     'EPILOG',
     'MODULES',
+    'PARSERS',
     'PLAN_EPILOG',
     'PRETRAIN',
     'SPEC',
@@ -41,6 +42,22 @@ MODULES = {
 PRETRAIN = {
     'bench': 'torchgeo_aom.bench_pretrain',
     'plan': 'torchgeo_aom.tasks.pretrain_plan',
+}
+# Where options of these are known without the libraries that do the work, under commands/.
+PARSERS = {
+    'bench': 'bench:bench_parser',
+    'bench --pretrain': 'bench:pretrain_parser',
+    'demo': 'demo:demo_parser',
+    'plan --pretrain': 'plan_pretrain:plan_pretrain_parser',
+    'probe': 'probe:probe_parser',
+    'probe --loading': 'probe:loading_parser',
+    'stats': 'stats:stats_parser',
+    'study bands': 'study:bands_parser',
+    'study cards': 'study:cards_parser',
+    'study figures': 'study:figures_parser',
+    'study objectives': 'study:objectives_parser',
+    'study patches': 'study:patches_parser',
+    'study sensors': 'study:sensors_parser',
 }
 TRAINING = {
     'fit': "train a task, with TorchGeo's own options (fit --help)",
@@ -94,9 +111,10 @@ examples:
   torchgeo-aom weights export last.ckpt encoder.safetensors
 """
 DOCTOR_EPILOG = """\
-Exit code 1 if something that every use needs is missing, broken or too old.
+Exit code 1 if something that every use needs is missing or too old, or broken (--imports).
 
 examples:
   torchgeo-aom doctor
+  torchgeo-aom doctor --imports
   torchgeo-aom doctor --json
 """

@@ -34,6 +34,14 @@ def test_facts_are_there_before_setup() -> None:
     assert (found.num_classes, found.classes, found.ignore_index) == (2, ('dark', 'bright'), 255)
 
 
+def test_arguments_of_the_data_set_have_their_place() -> None:
+    """TorchGeo's modules take them directly."""
+    with pytest.raises(ConfigError, match=r"no argument 'root'.*dataset_args=\{'root': 'data'\}"):
+        BandDataModule('EuroSAT', root='data')  # type: ignore[call-arg]
+    found = copy.deepcopy(BandDataModule(Toy, bands=['red']))
+    assert found.bands == ('hls:red',)
+
+
 def test_values_are_normalized_exactly_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     original = Normalize._image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from torchgeo_aom.bands import resolve_bands
-from torchgeo_aom.errors import BandError, InputError, SizeError
+from torchgeo_aom.errors import BandError, InputError, SizeError, UnitWarning
 from torchgeo_aom.layers.encodings import grid_encoding
 from torchgeo_aom.layers.tokenizer import (
     POSITION_GRID,
@@ -289,3 +290,27 @@ class TestSizes:
             tokenizer()(torch.ones(1, 3, 20, 20, dtype=torch.int64))
         with pytest.raises(InputError, match='complex'):
             tokenizer()(image(1, 3, 20, 20).to(torch.complex64))
+
+
+class TestStoredNumbers:
+    """A model without a task says, too, that nobody can have normalized such values."""
+
+    @pytest.mark.parametrize('dtype', [torch.float16, torch.float32, torch.float64])
+    def test_warns_at_the_line_of_the_user(self, dtype: torch.dtype) -> None:
+        stored = torch.full((1, 3, 32, 32), 1500.0, dtype=dtype)
+        with pytest.warns(UnitWarning, match='look like stored numbers') as caught:
+            tokenizer()(stored)
+        assert [warning.filename for warning in caught] == [__file__]
+
+    def test_not_for_normalized_values(self) -> None:
+        x = image(1, 3, 32, 32)
+        x[0, 0, 0] = 300  # a row of glint; the mean size is below 20
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            tokenizer()(x)
+
+    def test_stored_infinity_is_an_error(self) -> None:
+        x = torch.full((1, 3, 32, 32), 1500.0)
+        x[0, 2, 5, 5] = torch.inf
+        with pytest.raises(InputError, match='NaN or infinite'):
+            tokenizer()(x)

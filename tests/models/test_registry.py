@@ -256,3 +256,14 @@ def test_weights_by_path(tmp_path: Path) -> None:
     other = aom_vitt(weights=str(path), bands='sentinel2:rgb').eval()
     x = image(3, 20, 20)
     close(other(x), model(x), 0)
+
+
+def test_timm_lists_trained_models() -> None:
+    names = in_fresh_process("""
+import timm, torchgeo_aom
+print(*timm.list_models('aom*', pretrained=True))
+model = timm.create_model('aom_vitt.sentinel2_rgb', pretrained=True)
+assert [band.name for band in model.bands] == ['B04', 'B03', 'B02']
+""").split()
+    assert names == timm.list_models('aom_vitt', include_tags=True)
+    assert {'aom_vitt', 'aom_vitt.sentinel2_rgb'} <= set(names)

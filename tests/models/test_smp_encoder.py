@@ -14,7 +14,13 @@ from segmentation_models_pytorch.encoders import encoders, get_encoder
 from torch import nn
 
 from torchgeo_aom import AOM
-from torchgeo_aom.errors import BandError, BandWarning, CheckpointError, ConfigError
+from torchgeo_aom.errors import (
+    BandError,
+    BandWarning,
+    CheckpointError,
+    ConfigError,
+    UnsupportedError,
+)
 from torchgeo_aom.models.smp_encoder import AOMEncoder
 
 SMALL = {'embed_dim': 24, 'num_heads': 3, 'blocks': 4}
@@ -208,6 +214,20 @@ class TestNames:
     def test_no_weights_by_name(self) -> None:
         with pytest.raises(KeyError, match='imagenet'):
             get_encoder('aom_vitt', in_channels=3, weights='imagenet')
+
+    def test_error_says_what_to_do(self) -> None:
+        with pytest.raises(ConfigError, match=r'encoder_weights=None.*AOMTiny_Weights\.OPTICAL'):
+            smp.Unet('aom_vitt')  # SMP means imagenet
+        with pytest.raises(ConfigError, match='load a weights file by'):
+            smp.Unet('aom_vits')
+        assert not list(encoders['aom_vitt']['pretrained_settings'])
+
+    def test_no_scripting(self) -> None:
+        """Of a model by itself, and of one within another."""
+        for model in (AOM(**TINY), smp.UPerNet('aom_vitt', encoder_weights=None)):
+            with pytest.raises(UnsupportedError, match=r'torch\.export') as caught:
+                torch.jit.script(model)
+            assert isinstance(caught.value, RuntimeError)
 
 
 class TestChannels:

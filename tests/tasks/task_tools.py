@@ -134,16 +134,16 @@ def quick_trainer(folder: Path, **kwargs: Any) -> Trainer:
     return Trainer(**{**options, **kwargs})
 
 
-def loader(*shape: int, **labels: Any) -> DataLoader[Any]:
-    """Two random images of a shape, each with labels."""
+def loader(*shape: int, count: int = 2, **labels: Any) -> DataLoader[Any]:
+    """A batch of random images of a shape, each with labels."""
     samples = [
         {
             'image': torch.randn(*shape),
             **{key: make() if callable(make) else make for key, make in labels.items()},
         }
-        for _ in range(2)
+        for _ in range(count)
     ]
-    return DataLoader(samples, batch_size=2)  # type: ignore[arg-type]
+    return DataLoader(samples, batch_size=count)  # type: ignore[arg-type]
 
 
 def label() -> Tensor:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
+from timm.models import _registry
 from torchvision.models import WeightsEnum
 from weight_tools import ROOT, same
 
@@ -166,6 +168,16 @@ class TestRegister:
         with pytest.raises(ConfigError, match=r'already registered.*\(dataset\)'):
             register_weights('MY_RUN', tiny_file, meta={'dataset': 'other'})
         assert member.meta['dataset'] == 'random numbers'
+
+    def test_timm_lists_it(self, tiny_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_registry, '_model_has_pretrained', set())
+        register_weights('FIRST', tiny_file)
+        assert timm.list_models('aom*', pretrained=True) == []
+        register_weights('SECOND', tiny_file, default=True)
+        assert timm.list_models('aom*', pretrained=True) == timm.list_models(
+            'aom_vitt', include_tags=True
+        )
+        assert timm.is_model_pretrained('aom_vitt.sentinel2_rgb')
 
     def test_default(self, tiny_file: Path) -> None:
         first = register_weights('FIRST', tiny_file, default=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import math
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from torchgeo_aom.catalogue import load_sensors
-from torchgeo_aom.command import add_sensors_option
+from torchgeo_aom.commands.choices import STATISTICS_LIMIT as LIMIT
+from torchgeo_aom.commands.stats import stats_parser
 from torchgeo_aom.data.adapter import open_reader
 from torchgeo_aom.data.source import BadFiles, BadSampleError, Pixels, Reader, Source
 from torchgeo_aom.errors import AOMWarning, ConfigError, DataError
@@ -29,7 +29,6 @@ from torchgeo_aom.transforms import Normalize
 __all__ = ('SourceStatistics', 'main', 'measure', 'normalizer', 'statistics')
 
 FORMAT = 1
-LIMIT = 10_000
 TILE = 2048  # images larger than this are read in parts
 
 
@@ -278,46 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parser = argparse.ArgumentParser(
-        'torchgeo-aom stats',
-        description='Measure mean and standard deviation per band of folders of images.',
-        epilog='example: torchgeo-aom stats chips/ --bands sentinel2:l2a --product l2a --nodata 0',
-    )
-    parser.add_argument('folder', nargs='+', metavar='FOLDER', help='folders or files')
-    parser.add_argument('--sensor', metavar='NAME', help='sensor of the images, such as sentinel2')
-    parser.add_argument(
-        '--bands', nargs='+', metavar='SPEC',
-        help='bands in file order, or by the names that files give (default: all of --sensor)',
-    )  # fmt: skip
-    parser.add_argument(
-        '--product', metavar='NAME',
-        help="how values are stored, such as l2a; 'file': as each file says",
-    )  # fmt: skip
-    parser.add_argument('--unit', help='instead of --product: reflectance or uint8')
-    parser.add_argument(
-        '--nodata', type=_nodata, metavar='VALUE',
-        help="stored value that means no data, or 'none' (default: that of the product)",
-    )  # fmt: skip
-    parser.add_argument(
-        '--pattern', default='*', metavar='GLOB', help='which files (default: all images)'
-    )
-    parser.add_argument(
-        '--limit',
-        type=int,
-        default=LIMIT,
-        metavar='N',
-        help='read at most this many images; 0: all (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--bad-limit', type=float, default=0.01, metavar='SHARE',
-        help='share of unreadable files allowed, 0 to 1 (default: %(default)s)',
-    )  # fmt: skip
-    add_sensors_option(parser)
-    parser.add_argument(
-        '--cache', metavar='DIR', help="folder that keeps the result (default: in the user's cache)"
-    )
-    parser.add_argument('--json', action='store_true', help='print JSON')
-    options = parser.parse_args(argv)
+    options = stats_parser().parse_args(argv)
     for path in options.sensors:
         load_sensors(path)
     block: dict[str, Any] = {'path': options.folder}
@@ -332,11 +292,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_table(found))
         print(f'{found.images} images, {found.skipped} skipped; kept in {path}')
     return 0
-
-
-def _nodata(text: str) -> float | str:
-    """A number, or 'none' for no such value."""
-    return text if text == 'none' else float(text)
 
 
 def _table(found: SourceStatistics) -> str:

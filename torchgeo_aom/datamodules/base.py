@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from importlib import import_module
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -24,6 +25,7 @@ __all__ = ('BandDataModule', 'find_dataset')
 
 OneBand: TypeAlias = str | int | float | dict[str, Any]
 Bands: TypeAlias = OneBand | list[OneBand]
+F = TypeVar('F', bound=Callable[..., None])
 NORMALIZATIONS = ('catalogue', 'measured')
 
 
@@ -61,6 +63,28 @@ def find_dataset(dataset: str | type[BandDataset]) -> type[BandDataset]:
     return found
 
 
+def _known_arguments(init: F) -> F:
+    """Let a constructor say where an unknown argument belongs.
+
+    TorchGeo's own data modules take arguments of the data set directly. The signature stays as it
+    is, since the command line reads it.
+    """
+    known = list(inspect.signature(init).parameters)
+
+    @wraps(init)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        unknown = {name: value for name, value in kwargs.items() if name not in known}
+        if unknown:
+            raise ConfigError(
+                f'{type(self).__name__} has no argument {", ".join(map(repr, unknown))}. If the '
+                f'data set has it, give dataset_args={unknown!r}; else take one of '
+                f'{", ".join(known[1:])}.'
+            )
+        init(self, *args, **kwargs)
+
+    return cast('F', checked)
+
+
 class BandDataModule(NonGeoDataModule):
     """Splits of a `BandDataset` as normalized batches.
 
@@ -71,6 +95,7 @@ class BandDataModule(NonGeoDataModule):
     .. versionadded:: 0.1
     """
 
+    @_known_arguments
     def __init__(
         self,
         dataset: str | type[BandDataset],

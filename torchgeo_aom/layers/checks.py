@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -9,21 +10,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import BandError, BandWarning, InputError, SizeError
+from ..errors import BandError, BandWarning, InputError, SizeError, UnitWarning, warn
+from . import sizes
+from .sizes import ceil_div
 
 __all__ = (
     'as_pair',
     'ceil_div',
     'check_codes',
-    'check_finite',
     'check_tokens',
     'check_type',
+    'check_values',
     'checked_patch_size',
+    'mean_size',
+    'warn_stored',
 )
 
-MAX_PATCH_SIZE = 128
-# Looked up, since that makes a patch size a constant of a compiled graph: one graph for each size.
-PATCH_SIZES = {size: size for size in range(1, MAX_PATCH_SIZE + 1)}
+# torch.compile of PyTorch 2.8 follows a tuple of classes, but neither unions nor abstract classes.
+WHOLE = (int, np.integer, torch.SymInt)
+STORED = 20.0  # normalized values are about 1 in size, stored ones 50 (8 bits) to thousands
 # What tensors of band codes may hold: (lowest, highest, name).
 CODE_RANGES = {
     'index': (-1, 99, 'channel indices'),
@@ -31,65 +36,14 @@ CODE_RANGES = {
 }
 
 
-def ceil_div(length: int, step: int) -> int:
-    """Cells of a step that cover a length: what is left over counts as a whole cell.
-
-    Only positive numbers are divided: ONNX rounds the quotient of a negative one toward zero, so
-    the usual ``-(-length // step)`` would give a wrong number in an exported graph.
-    """
-    return (length + step - 1) // step
-
-
 def as_pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
-    """Read a size given as one number or as (height, width).
-
-    Args:
-        value: positive integer or two of them.
-        what: name of the argument, for the error message.
-
-    Returns:
-        (height, width).
-
-    Raises:
-        SizeError: if it is not one or two positive integers.
-    """
-    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if (
-        len(pair) != 2
-        or not (_is_whole(pair[0]) and _is_whole(pair[1]))
-        or not (pair[0] > 0 and pair[1] > 0)
-    ):
-        raise SizeError(
-            f'{what} must be a positive integer or (height, width) in px, got {value!r}; '
-            f'give for example {what}=16.'
-        )
-    return pair
-
-
-def _is_whole(side: object) -> bool:
-    # A tuple: torch.compile of PyTorch 2.8 does not follow int | np.integer.
-    return isinstance(side, (int, np.integer, torch.SymInt)) and not isinstance(side, bool)
+    """:func:`torchgeo_aom.layers.sizes.as_pair` for a graph too, where sizes are symbols."""
+    return sizes.as_pair(value, what, WHOLE)
 
 
 def checked_patch_size(patch_size: int | Sequence[int]) -> tuple[int, int]:
-    """Patch size as (height, width).
-
-    Args:
-        patch_size: patch size in px, one number or two.
-
-    Returns:
-        (height, width).
-
-    Raises:
-        SizeError: if it is not 1 to 128 px.
-    """
-    pair = as_pair(patch_size, 'patch_size')
-    if max(pair) > MAX_PATCH_SIZE:
-        raise SizeError(
-            f'patch_size must be 1 to {MAX_PATCH_SIZE} px, got {patch_size}; larger patches leave '
-            'the kernel bank too far behind.'
-        )
-    return PATCH_SIZES[pair[0]], PATCH_SIZES[pair[1]]
+    """:func:`torchgeo_aom.layers.sizes.checked_patch_size` for a graph too."""
+    return sizes.checked_patch_size(patch_size, WHOLE)
 
 
 def check_type(x: Tensor) -> None:
@@ -121,14 +75,41 @@ def check_tokens(
         )
 
 
-def check_finite(x: Tensor) -> None:
-    """Raise InputError if a pixel is NaN or infinite; compiled graphs do without."""
-    if not torch.compiler.is_compiling() and not x.is_meta and not x.isfinite().all():
+def mean_size(x: Tensor) -> float:
+    """Mean absolute value of an image, in one pass; not finite where a value is not."""
+    kind = torch.promote_types(x.dtype, torch.float32)
+    return float(torch.linalg.vector_norm(x.detach(), 1, (2, 3), dtype=kind).sum()) / x.numel()
+
+
+def warn_stored(size: float) -> None:
+    """Warn if values are so large on average that nobody can have normalized them."""
+    if size > STORED:
+        warn(  # the same text for all images, so that Python shows it once
+            f'the values of the image, above {STORED:g} on average, look like stored numbers: '
+            'apply torchgeo_aom.transforms.Normalize(bands, product=...) once, before the model',
+            UnitWarning,
+        )
+
+
+def check_values(x: Tensor) -> None:
+    """Check the pixels of an image; compiled graphs do without.
+
+    Raises:
+        InputError: if a pixel is NaN or infinite.
+
+    Warns:
+        UnitWarning: if the values look like stored numbers.
+    """
+    if torch.compiler.is_compiling() or x.is_meta or not x.numel():
+        return
+    size = mean_size(x)
+    if not math.isfinite(size) and not x.isfinite().all():
         raise InputError(
             'The image has NaN or infinite pixels, which would make the whole output NaN; fill '
             'them with torchgeo_aom.transforms.Normalize(..., nodata_fill=True), or leave out the '
             'bands or the images.'
         )
+    warn_stored(size)
 
 
 def check_codes(codes: Tensor, present: Tensor, encoding: str) -> None:

@@ -9,14 +9,13 @@ pseudo-inverses give Eq. 3 exactly, at a thousandth of the cost of the dense mat
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import SizeError
+from .sizes import kernel_loss, nearest_kernel
 
 __all__ = ('kernel_loss', 'nearest_kernel', 'pi_matrices', 'pi_resize', 'resize_matrix')
 
@@ -88,40 +87,3 @@ def pi_resize(
         dtype = torch.float64 if kernel.dtype == torch.float64 else torch.float32
         rows, cols = rows.to(kernel.device, dtype), cols.to(kernel.device, dtype)
         return (rows @ kernel.to(dtype) @ cols.T).to(kernel.dtype)
-
-
-def nearest_kernel(kernel_sizes: Iterable[int], patch_size: int) -> int:
-    """Choose the kernel of the bank for a patch size (Eq. 1).
-
-    The paper leaves ties open (24 lies between 16 and 32). They go to the smaller kernel: enlarging
-    a kernel loses nothing, shrinking 32 to 24 loses 44 % of its degrees of freedom.
-
-    Args:
-        kernel_sizes: sizes P_i of the bank in px.
-        patch_size: target patch size P_t in px.
-
-    Returns:
-        The chosen size P_i.
-
-    Raises:
-        SizeError: if the bank is empty.
-
-    .. versionadded:: 0.1
-    """
-    sizes = sorted(kernel_sizes)
-    if not sizes:
-        raise SizeError('The kernel bank is empty; give at least one size, e.g. (16, 32, 64).')
-    nearest = sizes[0]
-    for size in sizes[1:]:
-        if abs(size - patch_size) < abs(nearest - patch_size):
-            nearest = size
-    return nearest
-
-
-def kernel_loss(kernel_size: int, patch_size: tuple[int, int]) -> float:
-    """Share of a kernel's degrees of freedom that PI-resize to a patch size loses, 0 to 1.
-
-    .. versionadded:: 0.1
-    """
-    kept = min(1.0, patch_size[0] / kernel_size) * min(1.0, patch_size[1] / kernel_size)
-    return 1.0 - kept

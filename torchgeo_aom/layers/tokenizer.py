@@ -19,15 +19,15 @@ from ..bands import Band, BandSpec, index_to_wavelength, resolve_bands
 from ..errors import BandError, ConfigError
 from .checks import (
     as_pair,
-    ceil_div,
     check_codes,
-    check_finite,
     check_tokens,
     check_type,
+    check_values,
     checked_patch_size,
 )
 from .encodings import grid_encoding, interpolate_grid, sinusoid
 from .pi_resize import nearest_kernel, pi_matrices, pi_resize
+from .sizes import KERNEL_SIZES, MAX_TOKENS, token_grid
 from .spectral_groups import spectral_position
 
 __all__ = (
@@ -39,11 +39,6 @@ __all__ = (
     'band_codes',
     'checked_patch_size',
 )
-
-#: kernel bank of the paper, in px
-KERNEL_SIZES = (16, 32, 64)
-#: largest number of tokens of an image, where nobody says another
-MAX_TOKENS = 65536
 
 # The position table has the grid of the usual ViT input (224 px, patch 16), whatever the image
 # size: one checkpoint must give one answer, not one for each ``img_size`` of a constructor.
@@ -212,7 +207,7 @@ class Tokenizer(nn.Module):
     @staticmethod
     def token_grid(img_size: tuple[int, int], patch_size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of tokens (Nh, Nw): every pixel is in one patch."""
-        return (ceil_div(img_size[0], patch_size[0]), ceil_div(img_size[1], patch_size[1]))
+        return token_grid(img_size, patch_size)
 
     def nearest_kernel(self, patch_size: tuple[int, int]) -> int:
         """Size of the kernel for a patch size (Eq. 1), of a non-square one by geometric mean."""
@@ -303,6 +298,9 @@ class Tokenizer(nn.Module):
             BandError: if the bands do not fit the image.
             InputError: if the image is not a floating-point tensor of four dimensions.
             SizeError: if the patch size is impossible or the token budget is exceeded.
+
+        Warns:
+            UnitWarning: if the values of the image look like stored numbers.
         """
         check_type(x)
         size = self.checked_patch_size(patch_size)
@@ -312,7 +310,7 @@ class Tokenizer(nn.Module):
         if valid is not None:
             # A channel that does not exist may hold anything, and NaN would get past attention.
             x = x.masked_fill(~valid[:, :, None, None], 0)
-        check_finite(x)
+        check_values(x)
         weight, bias = self.kernel(size)
         # One matrix product over patches: several times faster than a one-channel convolution.
         x = F.pad(x.to(weight.dtype), (0, -x.shape[3] % size[1], 0, -x.shape[2] % size[0]))

@@ -14,17 +14,12 @@ from ..errors import ConfigError
 from ..layers.channel_pool import CHANNEL_POOLS, ChannelPool
 from ..layers.tokenizer import KERNEL_SIZES, MAX_TOKENS, Tokenizer
 from .loading import kernel_bank_hook
+from .names import SIZES
 from .speed import Speed
 from .trunk import Trunk
 
 __all__ = ('AOM', 'SIZES', 'pyramid_blocks')
 
-SIZES: dict[str, dict[str, int]] = {
-    'aom_vitt': {'embed_dim': 192, 'depth': 12, 'num_heads': 3},
-    'aom_vits': {'embed_dim': 384, 'depth': 12, 'num_heads': 6},
-    'aom_vitb': {'embed_dim': 768, 'depth': 12, 'num_heads': 12},
-    'aom_vitl': {'embed_dim': 1024, 'depth': 24, 'num_heads': 16},
-}
 NORM_EPS = 1e-6  # ViT's and MAE's; PyTorch's default of 1e-5 would change warm-started weights
 
 

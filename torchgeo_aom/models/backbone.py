@@ -8,7 +8,7 @@ from typing import Any
 from timm.models._features import feature_take_indices
 from torch import nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UnsupportedError
 from ..layers.channel_pool import ChannelPool
 from ..layers.tokenizer import Tokenizer
 
@@ -28,6 +28,18 @@ class Backbone(nn.Module):
     global_pool: str
     grad_checkpointing: bool
     feature_info: list[dict[str, Any]]
+
+    def __prepare_scriptable__(self) -> None:
+        """What ``torch.jit.script`` asks for first, of models within others too.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        raise UnsupportedError(
+            'An AOM cannot be scripted (TorchScript): it takes names of bands and checks values, '
+            'which is Python. Use torch.export.export or torch.compile, or write an ONNX file with '
+            'torchgeo_aom.clients.onnx.'
+        )
 
     def _set_global_pool(self, global_pool: str) -> None:
         if global_pool not in ('avg', ''):

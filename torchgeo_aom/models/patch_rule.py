@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
-from ..layers.checks import as_pair, ceil_div, checked_patch_size
-from ..layers.pi_resize import kernel_loss, nearest_kernel
-from ..layers.tokenizer import KERNEL_SIZES
+from ..layers.sizes import (
+    KERNEL_SIZES,
+    as_pair,
+    ceil_div,
+    checked_patch_size,
+    kernel_loss,
+    nearest_kernel,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs

@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..bands import Band, BandSpec, describe_bands, preset_tags, resolve_bands
 from ..errors import ConfigError
-from ..layers.pi_resize import kernel_loss, nearest_kernel
-from ..layers.tokenizer import (
+from ..layers.sizes import (
     KERNEL_SIZES,
     MAX_TOKENS,
-    Tokenizer,
     as_pair,
     checked_patch_size,
+    kernel_loss,
+    nearest_kernel,
+    token_grid,
 )
-from .aom import AOM, SIZES
+from .names import SIZES, check_name
 from .patch_rule import check_gsd, choose_patch_size, is_auto
-from .registry import check_name
 from .speed import Speed, merge_schedule, slots_per_block, speed_text
+
+if TYPE_CHECKING:  # the command needs no torch
+    from .aom import AOM
 
 __all__ = ('Plan', 'describe')
 
@@ -141,7 +144,7 @@ def describe(
         raise ConfigError(f'dtype must be one of {tuple(DTYPE_BYTES)}, got {dtype!r}.')
     if isinstance(batch_size, bool) or batch_size < 1:
         raise ConfigError(f'batch_size must be at least 1, got {batch_size}.')
-    if isinstance(model, AOM):
+    if not isinstance(model, str):
         name, dim, depth = 'AOM', model.embed_dim, len(model.blocks)
         kernels, budget = model.patch_embed.kernel_sizes, model.patch_embed.max_tokens
         parameters = sum(p.numel() for p in model.parameters())
@@ -163,7 +166,7 @@ def describe(
         patch = checked_patch_size(choose_patch_size(image, gsd_m=gsd_m))
     else:
         patch = checked_patch_size(16 if patch_size is None else patch_size)
-    grid = Tokenizer.token_grid(image, patch)
+    grid = token_grid(image, patch)
     tokens = len(resolved) * grid[0] * grid[1]
     side = round((patch[0] * patch[1]) ** 0.5)
     kernel = nearest_kernel(kernels, side)

@@ -6,8 +6,6 @@ import json
 from importlib import resources
 from typing import Any
 
-from .weights_enum import ENUMS, add_member, set_default
-
 __all__ = ('add_published', 'published_facts')
 
 PACKAGE = 'torchgeo_aom'
@@ -23,6 +21,8 @@ def published_facts() -> list[dict[str, Any]]:
 
 def add_published() -> None:
     """Make the weights in the package known; nothing is read but what describes them."""
+    from .weights_enum import ENUMS, add_member, set_default  # needs torch, the facts do not
+
     for facts in published_facts():
         cls = ENUMS[facts['model']]
         url = f'package://{PACKAGE}/{FOLDER}/{facts["file"]}'

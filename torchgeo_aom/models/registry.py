@@ -19,8 +19,9 @@ from torch import nn
 from torchvision.models import WeightsEnum
 
 from ..bands import Band, BandSpec, preset_tags, resolve_bands
-from ..errors import ConfigError, suggest
-from .aom import AOM, SIZES, pyramid_blocks
+from ..errors import ConfigError
+from .aom import AOM, pyramid_blocks
+from .names import SIZES, check_name
 from .weights import (
     AOMBase_Weights,
     AOMLarge_Weights,
@@ -34,7 +35,7 @@ from .weights import (
 
 # A list: timm appends to it.
 __all__ = [
-    'aom_vitb', 'aom_vitl', 'aom_vits', 'aom_vitt', 'check_name', 'preset_tags',
+    'aom_vitb', 'aom_vitl', 'aom_vits', 'aom_vitt', 'check_name', 'list_trained', 'preset_tags',
     'random_backbone', 'register',
 ]  # fmt: skip
 
@@ -73,33 +74,6 @@ def _all_cfgs() -> Any:
 
 
 default_cfgs = _all_cfgs()
-
-
-def check_name(name: str) -> str:
-    """Return a model name with or without a tag if it is ours.
-
-    Args:
-        name: such as ``'aom_vitb'`` or ``'aom_vitb.sentinel2_rgb'``.
-
-    Returns:
-        The name.
-
-    Raises:
-        ConfigError: if there is no such model or tag, with the closest one.
-    """
-    model, _, tag = name.partition('.')
-    if model not in SIZES:
-        raise ConfigError(
-            f'{name!r} is not an AOM model{suggest(model, SIZES)}. Known: '
-            f'{", ".join(SIZES)}, each also with a band preset as tag, e.g. aom_vitb.sentinel2_rgb.'
-        )
-    if tag and tag not in preset_tags():
-        raise ConfigError(
-            f'{tag!r} is not a band preset{suggest(tag, preset_tags())}. Known: '
-            f'{", ".join(preset_tags())}. Other bands: bands= of timm.create_model or of '
-            'torchgeo_aom.tasks.'
-        )
-    return name
 
 
 def _create(
@@ -255,6 +229,20 @@ def _register_timm() -> None:
             continue
         default_cfgs[name] = current[name]
         register_model(builder)
+    list_trained()
+
+
+def list_trained() -> None:
+    """Let ``timm.list_models(pretrained=True)`` name models whose size has default weights.
+
+    timm lists what it can load itself and has no public way to add what a builder loads. One file
+    serves every tag.
+    """
+    from timm.models import _registry
+
+    for name, (_, weights) in BUILDERS.items():
+        if 'DEFAULT' in weights.__members__:
+            _registry._model_has_pretrained.update(_registry._model_with_tags[name])
 
 
 def _add_timm_tag(name: str, tag: str, cfg: Any) -> None:
@@ -271,7 +259,7 @@ def _add_timm_tag(name: str, tag: str, cfg: Any) -> None:
 def _register_smp() -> None:
     from segmentation_models_pytorch.encoders import encoders
 
-    from .smp_encoder import AOMEncoder
+    from .smp_encoder import AOMEncoder, NoHubWeights
 
     for name, size in SIZES.items():
         # SMP overwrites 'depth' with the number of its own levels.
@@ -280,8 +268,7 @@ def _register_smp() -> None:
             encoders[f'{name}.{tag}' if tag else name] = {
                 'encoder': AOMEncoder,
                 'params': {**params, 'bands': preset},
-                # SMP can load only from a hub; our weights come through weights= of the tasks.
-                'pretrained_settings': {},
+                'pretrained_settings': NoHubWeights(name),
             }
 
 

@@ -14,8 +14,36 @@ from ..layers.checks import ceil_div
 from ..layers.pyramid import resample_map
 from .aom import AOM, pyramid_blocks
 from .loading import strip_prefix
+from .weights_enum import UnknownWeights, enum_of
 
-__all__ = ('AOMEncoder',)
+__all__ = ('AOMEncoder', 'NoHubWeights')
+
+
+class NoHubWeights(dict[str, Any]):
+    """SMP's table of an encoder's weights on a hub, of which there are none; says where ours go.
+
+    SMP means ``imagenet`` where it is not told, and TorchGeo hands ``weights=True`` on as that.
+    """
+
+    def __init__(self, model: str) -> None:
+        """Initialize the empty table of *model*."""
+        super().__init__()
+        self.model = model
+
+    def __contains__(self, name: object) -> bool:
+        """Refuse any name.
+
+        Raises:
+            UnknownWeights: always; a KeyError too, as SMP's own answer.
+        """
+        members = list(enum_of(self.model).__members__)
+        known = f'{enum_of(self.model).__name__}.{members[0]}' if members else 'a weights file'
+        raise UnknownWeights(
+            f'SMP loads weights from a hub only, where {self.model} has none named {name!r} '
+            f'(imagenet also stands for weights=True of TorchGeo). Give encoder_weights=None to '
+            f'SMP and load {known} by torchgeo_aom.models.weights.load_state(model.encoder, ...); '
+            f'or take the tasks of torchgeo_aom.tasks, which load {known} by weights=.'
+        )
 
 
 class AOMEncoder(AOM):

@@ -125,7 +125,10 @@ def register_weights(
     validate_meta(full, model.partition('.')[0])
     member = add_member(cls, name, url, full)
     if default:
+        from .registry import list_trained  # which imports this module
+
         set_default(cls, member)
+        list_trained()
     return member
 
 

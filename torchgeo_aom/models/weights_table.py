@@ -6,34 +6,56 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .weights_enum import ENUMS, AOMWeights, members
+from ..text import aligned
+from .names import SIZES
 
-__all__ = ('facts_text', 'weights_text')
+__all__ = ('facts_text', 'known_weights', 'weights_text')
 
 WIDTH = 100  # characters of a line, where its values can be parted
 
 
-def weights_text() -> str:
-    """All known weights, a line each; a model without any has a line that says so.
+def known_weights() -> list[dict[str, Any]]:
+    """What is known of all weights of this process, also of those that a user registered.
+
+    Returns:
+        Records with ``model``, ``full_name``, ``default`` and ``meta``.
+    """
+    from .weights_enum import ENUMS, members  # needs torch, the table does not
+
+    found = []
+    for model, enum in ENUMS.items():
+        known = members(enum)
+        default = known.pop('DEFAULT', None)
+        found += [
+            {'model': model, 'full_name': str(m), 'default': m is default, 'meta': m.meta}
+            for m in known.values()
+        ]
+    return found
+
+
+def weights_text(known: Sequence[Mapping[str, Any]] | None = None) -> str:
+    """Weights, a line each; a model without any has a line that says so.
+
+    Args:
+        known: records as of :func:`known_weights`, which makes them where not given.
 
     Returns:
         A table with model, name, bands, patch sizes and data.
     """
+    records = known_weights() if known is None else known
     rows: list[tuple[str, ...]] = []
-    for model, enum in ENUMS.items():
-        known = members(enum)
-        default = known.pop('DEFAULT', None)
-        rows += [(model, *_line(member, member is default)) for member in known.values()]
-        if not known:
-            rows.append((model, 'no trained weights yet'))
-    return '\n'.join(_aligned(rows))
+    for model in SIZES:
+        own = [_line(record) for record in records if record['model'] == model]
+        rows += own or [(model, 'no trained weights yet')]
+    return '\n'.join(aligned(rows))
 
 
-def _line(member: AOMWeights, default: bool) -> tuple[str, ...]:
-    meta = member.meta
+def _line(record: Mapping[str, Any]) -> tuple[str, ...]:
+    meta = record['meta']
     sizes = meta['patch_sizes']
     return (
-        f'{member} (default)' if default else str(member),
+        record['model'],
+        f'{record["full_name"]} (default)' if record.get('default') else record['full_name'],
         f'{len(meta["bands"])} bands',
         f'patches of {", ".join(map(str, sizes))} px' if sizes else 'patch sizes not stated',
         str(meta['dataset']),
@@ -99,18 +121,4 @@ def _records(name: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
     shown = [key for key in keys if key not in shared]
     rows = [tuple(shown), *zip(*(columns[key] for key in shown), strict=True)]
     above = [f'  {key}: {text}' for key, text in shared.items()]
-    return [f'{name} ({len(records)})', *above, *(f'  {line}' for line in _aligned(rows))]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows with their cells below each other; a row may have fewer cells than others."""
-    count = max(map(len, rows))
-    full = [(*row, *[''] * (count - len(row))) for row in rows]
-    # What says that a model has no weights runs over the columns that it leaves empty.
-    widths = [
-        max((len(row[k]) for row in rows if k < len(row) - 1), default=0) for k in range(count)
-    ]
-    return [
-        '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in full
-    ]
+    return [f'{name} ({len(records)})', *above, *(f'  {line}' for line in aligned(rows))]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..commands.choices import IMPORTANCE
 from ..errors import AOMError, ConfigError
 from ..models.registry import register
 from . import importance
@@ -19,7 +20,6 @@ from .subsets import Subset, named_subsets, study_subsets
 
 __all__ = ('IMPORTANCE', 'BandStudy', 'Outcome', 'run_bands')
 
-IMPORTANCE = ('loo', 'forward', 'backward', 'shapley')
 #: every set of so many bands is looked at for Shapley values
 EXACT = 7
 

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 import tomllib
 from collections.abc import Sequence
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from ..command import output_folder
+from ..commands.study import cards_parser
 from .cli import finish, said
 from .report import Report
 from .results import Result, read_results
 
 __all__ = ('cards_report', 'main', 'paper_cards')
 
-PROG = 'torchgeo-aom study cards'
-EPILOG = """\
-examples:
-  torchgeo-aom study cards
-  torchgeo-aom study cards --results output/study_bands output/probe output/segment
-"""
 MISSING = 'not measured'
 
 
@@ -94,19 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit code.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        PROG, description='What the paper says and we got, table by table.', epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument(
-        '--results', nargs='*', type=Path, default=[], metavar='DIR',
-        help='folders that probe, segment and study wrote',
-    )  # fmt: skip
-    parser.add_argument(
-        '--output', type=Path, default=Path('output/study_cards'), metavar='DIR',
-        help='folder of the cards (default: %(default)s)',
-    )  # fmt: skip
-    options = parser.parse_args(arguments)
+    options = cards_parser().parse_args(arguments)
     folder = output_folder(options.output)
     start = time.monotonic()
     report = cards_report(read_results(options.results), said(arguments, 'cards'))

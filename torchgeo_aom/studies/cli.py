@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..command import read_options
 from ..errors import ConfigError, suggest
 from ..files import write_whole
-from .report import Report
+
+if TYPE_CHECKING:  # its figures need matplotlib
+    from .report import Report
 
 __all__ = ('STUDIES', 'finish', 'main', 'said', 'values_of')
 

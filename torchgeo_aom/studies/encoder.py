@@ -12,6 +12,7 @@ from torch import Tensor
 from torchgeo.models import RCF
 
 from ..bands import Band
+from ..commands.choices import FLOOR
 from ..errors import ConfigError, suggest
 from ..layers.tokenizer import checked_patch_size
 from ..models.aom import AOM, SIZES
@@ -36,7 +37,6 @@ __all__ = (
 
 #: what a row says of a model that nobody has trained
 RANDOM = 'random'
-FLOOR = ('statistics', 'rcf')
 RCF_FEATURES = 512
 
 

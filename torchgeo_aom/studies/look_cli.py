@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,9 +11,9 @@ from torch import Tensor
 
 from ..bands import resolve_bands
 from ..command import output_folder, say
+from ..commands.study import figures_parser
 from ..data.samples import EuroSAT200, SentinelPairs, composite
 from ..errors import ConfigError
-from ..models.aom import SIZES
 from ..models.registry import register
 from ..transforms import Normalize
 from .cli import finish, said
@@ -25,13 +23,6 @@ from .look_plots import plot_attention, plot_band_maps, plot_components, plot_re
 from .report import Report
 
 __all__ = ('look', 'main')
-
-PROG = 'torchgeo-aom study figures'
-EPILOG = """\
-examples:
-  torchgeo-aom study figures --weights default
-  torchgeo-aom study figures --model aom_vits --weights encoder.safetensors --place 2
-"""
 
 
 def look(
@@ -137,33 +128,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit code.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        PROG, description='Figures 4 and 6 of the paper, attention, and band tokens.',
-        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    add = parser.add_argument
-    add('--model', default='aom_vitt', choices=SIZES, help='model (default: %(default)s)')
-    add('--weights', metavar='FILE|NAME', help="a file, a name or 'default' (default: random)")
-    add(
-        '--place',
-        type=int,
-        default=1,
-        metavar='N',
-        help='number of the sample place, from 0 (default: %(default)s)',
-    )
-    add(
-        '--patch-size',
-        type=int,
-        default=8,
-        metavar='PX',
-        help='patch size of token maps (default: 8)',
-    )
-    add('--scales', type=int, nargs='+', default=[16, 24, 32, 48], metavar='PX',
-        help='of key regions; attention takes the last (default: 16 24 32 48)')  # fmt: skip
-    add('--chips', type=int, default=100, help='chips for band tokens (default: %(default)s)')
-    add('--output', type=Path, default=Path('output/study_figures'), metavar='DIR',
-        help='folder of the report (default: %(default)s)')  # fmt: skip
-    options = parser.parse_args(arguments)
+    options = figures_parser().parse_args(arguments)
     folder = output_folder(options.output)
     start = time.monotonic()
     scales = tuple(options.scales)

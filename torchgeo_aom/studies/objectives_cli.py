@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from ..command import output_folder, say
+from ..commands.study import objectives_parser
 from ..errors import ConfigError
 from ..plot import plot_scores
 from .cli import finish, said
-from .objectives import OBJECTIVES, RUNS, ObjectiveResult, ObjectiveStudy, run_objectives
+from .objectives import RUNS, ObjectiveResult, ObjectiveStudy, run_objectives
 from .report import Report, points, spread_of
 
 __all__ = ('main', 'objectives_report')
 
-PROG = 'torchgeo-aom study objectives'
-EPILOG = f"""\
-objectives: {'; '.join(OBJECTIVES)}
-
-examples:
-  torchgeo-aom study objectives --sources examples/pretrain/objectives.yaml
-  torchgeo-aom study objectives --sources FILE --tests EuroSAT200 UCMerced=DIR --every 2
-"""
 #: Tables 4 and 5: accuracy in percent. The paper has one InfoNCE, which may mean either of ours.
 FULL = {'EuroSAT200': 97.87, 'UCMerced': 93.57}
 PAPER = {
@@ -123,50 +114,7 @@ def main(argv: list[str] | None = None) -> int:
         ConfigError: if an option is wrong.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        PROG, description='Tables 4 and 5 as small pretraining runs.', epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    add = parser.add_argument
-    add('--sources', required=True, metavar='FILE', help='YAML list of sources of pretraining')
-    add('--tests', nargs='+', default=['EuroSAT200'], metavar='NAME[=DIR]',
-        help='data sets to probe (default: EuroSAT200)')  # fmt: skip
-    add(
-        '--encodings',
-        nargs='+',
-        default=['index', 'wavelength'],
-        metavar='NAME',
-        help='channel encodings, index or wavelength (default: both)',
-    )
-    add(
-        '--steps',
-        type=int,
-        default=200,
-        metavar='N',
-        help='steps of each run (default: %(default)s)',
-    )
-    add(
-        '--batch-size',
-        type=int,
-        default=32,
-        metavar='N',
-        help='images a step (default: %(default)s)',
-    )
-    add(
-        '--depth',
-        type=int,
-        default=4,
-        metavar='N',
-        help='blocks of the encoder (default: %(default)s)',
-    )
-    add('--seeds', type=int, default=3, metavar='N', help='number of seeds (default: %(default)s)')
-    add('--folds', type=int, default=5, metavar='N',
-        help='folds of whole places of tests (default: %(default)s)')  # fmt: skip
-    add('--every', type=int, default=1, metavar='N',
-        help='take only every n-th sample of tests (default: %(default)s)')  # fmt: skip
-    add('--output', type=Path, default=Path('output/study_objectives'), metavar='DIR',
-        help='folder of rows and the report (default: %(default)s)')  # fmt: skip
-    options = parser.parse_args(arguments)
+    options = objectives_parser().parse_args(arguments)
     runs = [run for run in RUNS if run[1] in options.encodings]
     if not runs or set(options.encodings) - {'index', 'wavelength'}:
         raise ConfigError(f'--encodings are index and wavelength, got {options.encodings}')

@@ -9,22 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..command import say
+from ..commands.study import sensors_parser
 from ..plot import plot_scores
 from .cli import finish, said
-from .options import add_common, common_values, study_parser
+from .options import common_values
 from .report import Report, points, spread_of
-from .sensor_cases import CASES, Case
+from .sensor_cases import Case
 from .sensors import SensorResult, SensorStudy, run_sensors
 
 __all__ = ('main', 'sensors_report')
-
-EPILOG = f"""\
-cases: {', '.join(CASES)}; hls needs --root
-
-examples:
-  torchgeo-aom study sensors --models statistics rcf aom_vitt
-  torchgeo-aom study sensors --cases hls --root DIR --every 4 --models statistics rcf aom_vitt
-"""
 
 
 def sensors_report(
@@ -106,17 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 1 where something failed.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    parser = study_parser(
-        'sensors', 'Train on one sensor, test on another.', EPILOG,
-        'rows and the report',
-    )  # fmt: skip
-    add = parser.add_argument
-    add_common(add, SensorStudy, data=False)
-    add(
-        '--cases', nargs='+', metavar='CASE', help='cases, see below (default: landsat-like levels)'
-    )
-    add('--root', metavar='DIR', help='folder of the HLS chips, for the case hls')
-    given, folder = common_values(parser.parse_args(arguments), SensorStudy)
+    given, folder = common_values(sensors_parser().parse_args(arguments), SensorStudy)
     config = SensorStudy(**given)
     start = time.monotonic()
     cases, results, failures, count = run_sensors(config, folder, say)

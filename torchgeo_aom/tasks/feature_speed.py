@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ import timm
 import torch
 from torch.utils.data import DataLoader
 
+from ..commands.probe import loading_parser
 from ..models.aom import AOM
 from .features import extract_features
 from .probe_data import open_data
@@ -86,25 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parser = argparse.ArgumentParser(
-        'torchgeo-aom probe --loading',
-        description='What loading and transforms cost next to the bare encoder.',
-        epilog='example: torchgeo-aom probe --loading --every 2 --rounds 7',
-    )
-    add, default = parser.add_argument, '(default: %(default)s)'
-    add('--dataset', default='EuroSAT200', help=f'class in torchgeo_aom.datasets {default}')
-    add('--root', metavar='DIR', help='folder of the data')
-    add('--model', default='aom_vitt', help=f'model name {default}')
-    add('--patch-size', type=int, default=16, metavar='PX', help=f'patch size {default}')
-    add('--batch-size', type=int, default=32, metavar='N', help=f'images a batch {default}')
-    add(
-        '--num-workers', type=int, default=0, metavar='N',
-        help=f'processes that load; 0 is a thread {default}',
-    )  # fmt: skip
-    add('--every', type=int, default=4, metavar='N', help=f'take only every n-th image {default}')
-    add('--rounds', type=int, default=5, metavar='N', help=f'alternating measurements {default}')
-    add('--device', default='cpu', help=f'device that computes: cpu, cuda {default}')
-    options = parser.parse_args(argv)
+    options = loading_parser().parse_args(argv)
     arguments = {} if options.root is None else {'root': options.root}
     splits = None if options.dataset == 'EuroSAT200' else ('train', 'val', 'test')
     data = open_data(options.dataset, arguments, None, splits, every=options.every)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Sequence
@@ -13,10 +12,11 @@ import torch
 from torch import nn
 
 from ..bands import resolve_bands
+from ..commands.choices import SPEEDS
+from ..commands.plan_pretrain import plan_pretrain_parser
 from ..errors import ConfigError
 from ..layers.masking import visible_count
 from ..layers.tokenizer import Tokenizer, as_pair
-from ..models.aom import SIZES
 from ..models.decoder import Decoder
 from .pretrain import PretrainTask
 
@@ -39,8 +39,6 @@ STREAM_BYTES = 4  # the residual stream, which checkpointing keeps between block
 STATE_BYTES = 16  # a parameter, its gradient and the two moments of AdamW, all float32
 
 # The paper's images; the sizes of Landsat and RGB images, which it does not print, are assumed.
-PAPER = ('sentinel2@264=1004000', 'landsat8:all@256=146000', 'rgb@256=108000')
-SPEEDS = (50.0, 100.0, 200.0, 400.0)
 
 
 @dataclass(frozen=True)
@@ -329,58 +327,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status.
     """
-    parser = argparse.ArgumentParser(
-        prog='torchgeo-aom plan --pretrain',
-        description='Say what a pretraining run will cost: operations, memory, GPU hours, files a '
-        'second. The defaults are the run of the paper.',
-        epilog='example: torchgeo-aom plan --pretrain --model aom_vits --corpus '
-        'sentinel2@264=250000 rgb@256=10000 --devices 8 --speeds 120',
-    )
-    add = parser.add_argument
-    add(
-        '--model',
-        default='aom_vitb',
-        choices=tuple(SIZES),
-        help='model name (default: %(default)s)',
-    )
-    add(
-        '--patch-sizes', nargs='+', type=int, default=[16, 24, 32, 48, 64], metavar='PX',
-        help='patch sizes of the pretraining (default: 16 24 32 48 64)',
-    )  # fmt: skip
-    add('--scales-per-step', type=int, metavar='N', help='patch sizes a step (default: all)')
-    add(
-        '--memory', choices=('all', 'scale'), default='scale',
-        help='keep activations of all patch sizes, or of one at a time and compute twice '
-        '(default: %(default)s)',
-    )  # fmt: skip
-    add(
-        '--grad-checkpointing', action='store_true',
-        help='keep the activations of one block at a time, too, and compute twice',
-    )  # fmt: skip
-    add(
-        '--precision', choices=tuple(KEPT_BYTES), default='bfloat16',
-        help='number format of activations (default: %(default)s)',
-    )  # fmt: skip
-    add(
-        '--corpus', nargs='+', default=list(PAPER), metavar='BANDS@SIZE=IMAGES',
-        help=f'what is trained on (default: {" ".join(PAPER)})',
-    )  # fmt: skip
-    add(
-        '--epochs', type=int, default=220, metavar='N',
-        help='passes over all images (default: %(default)s)',
-    )  # fmt: skip
-    add(
-        '--batch', type=int, default=1024, metavar='N',
-        help='images a step, over all devices (default: %(default)s)',
-    )  # fmt: skip
-    add('--devices', type=int, default=64, metavar='N', help='GPUs (default: %(default)s)')
-    add(
-        '--speeds', nargs='+', type=float, default=list(SPEEDS), metavar='TFLOP/s',
-        help='sustained speeds of one device to assume (default: '
-        f'{" ".join(f"{speed:g}" for speed in SPEEDS)})',
-    )  # fmt: skip
-    parser.add_argument('--json', action='store_true', help='print JSON')
-    args = parser.parse_args(argv)
+    args = plan_pretrain_parser().parse_args(argv)
     corpora = [Corpus.parse(text) for text in args.corpus]
     with torch.device('meta'):
         task = PretrainTask(

@@ -27,8 +27,8 @@ from ..models.decoder import unpatchify
 from .processes import gather_images, world_size
 from .schedule import scales_of_step
 
-if TYPE_CHECKING:
-    from torchgeo.trainers import BaseTask
+if TYPE_CHECKING:  # TorchGeo 0.10 does not export it there in so many words
+    from torchgeo.trainers import BaseTask  # type: ignore[attr-defined, unused-ignore]
 else:
     try:  # TorchGeo 0.10: torchgeo.trainers is a deprecated alias
         from torchgeo.tasks import BaseTask

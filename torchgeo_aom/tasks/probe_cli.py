@@ -15,30 +15,19 @@ import torch
 from matplotlib.figure import Figure
 
 from .. import __version__
-from ..command import add_speed_option, key_values, output_folder, read_options, say
+from ..command import key_values, output_folder, read_options, say
+from ..commands.choices import METHODS
+from ..commands.probe import probe_parser
 from ..errors import ConfigError, suggest
 from ..files import write_whole
 from ..models.patch_rule import read_patch_size
 from ..plot import plot_scores
+from ..text import ruled
 from . import feature_speed
-from .probe_run import METHODS, ProbeConfig, Row, run
-from .readout import READOUT_PRECISIONS, READOUTS
+from .probe_run import ProbeConfig, Row, run
 
 __all__ = ('config_from', 'draw', 'main', 'table')
 
-PROG = 'torchgeo-aom probe'
-EPILOG = f"""\
-methods: {', '.join(METHODS)}; weights are added by --weights
-probes: linear (logistic regression, strength chosen on validation), knn5, knn20 ... (cosine)
-
-examples:
-  torchgeo-aom probe --folds 5 --bands 13=sentinel2:eurosat --bands RGB=sentinel2:rgb --patch-size 8
-  torchgeo-aom probe --dataset UCMerced --root data --model aom_vitb --weights encoder.safetensors
-  torchgeo-aom probe --dataset RasterFolder --root photos --dataset-arg sensor=rgb \\
-      --dataset-arg unit=uint8 --folds 5
-  torchgeo-aom probe --config examples/downstream/eurosat_probe.yaml --root data
-  torchgeo-aom probe --loading --help    (what loading costs next to the encoder)
-"""
 NOTE = 'bars: standard deviation over seeds'
 
 
@@ -109,10 +98,7 @@ def table(rows: Sequence[Row]) -> str:
             patch = '-' if first.patch_size is None else f'{first.patch_size} px'
             cells = (_cell(own[probe], metric) if probe in own else '-' for probe in probes)
             lines.append((first.bands, _short(first.method), str(first.dims), patch, *cells))
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        text = ['  '.join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
-        rule = '-' * max(map(len, text))
-        parts.append('\n'.join([text[0].rstrip(), rule, *(line.rstrip() for line in text[1:])]))
+        parts.append('\n'.join(ruled(lines)))
     return '\n\n'.join(parts)
 
 
@@ -179,83 +165,6 @@ def _results(config: ProbeConfig, rows: Sequence[Row]) -> bytes:
     return (json.dumps({**facts, 'rows': listed}, indent=2, default=str) + '\n').encode()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        PROG, epilog=EPILOG,
-        description='Linear probe and nearest neighbors on frozen features, beside baselines.',
-        formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS,
-    )  # fmt: skip
-    add = parser.add_argument
-    add('--config', type=Path, metavar='FILE', help='YAML with these options; flags come after it')
-    add('--dataset', help='name in torchgeo_aom.datasets, import path, or EuroSAT200 (default)')
-    add('--root', help='folder of the data')
-    add(
-        '--dataset-arg', action='append', metavar='KEY=VALUE',
-        help='another argument of the data set; may be repeated',
-    )  # fmt: skip
-    add(
-        '--bands', action='append', metavar='[NAME=]SPEC',
-        help='a set of bands, several specs with commas; may be repeated (default: all bands)',
-    )  # fmt: skip
-    add('--model', help='model name (default: aom_vitt)')
-    add('--weights', nargs='+', metavar='FILE|NAME', help="trained weights to probe, or 'default'")
-    add(
-        '--methods', nargs='*', metavar='METHOD',
-        help=f'baselines, some of {" ".join(METHODS)} (default: statistics rcf random)',
-    )  # fmt: skip
-    add(
-        '--probes', nargs='+', metavar='PROBE',
-        help="'linear', or 'knnN' for N nearest neighbors (default: linear knn5 knn20)",
-    )  # fmt: skip
-    add('--patch-size', metavar='PX', help="patch size in px, or 'auto' (default)")
-    add('--size', type=int, metavar='PX', help='resize images to this height and width')
-    add('--gsd-m', type=float, metavar='M', help='ground sampling distance, for patch size auto')
-    add(
-        '--readout', choices=READOUTS,
-        help='feature of an image: mean of the last tokens (default), or pyramid: mean, deviation '
-        'and maximum over places of four blocks',
-    )  # fmt: skip
-    add(
-        '--precision',
-        choices=('auto', *READOUT_PRECISIONS),
-        help='number format of the products of the model; auto (default): bfloat16 where the '
-        'hardware has it',
-    )
-    add_speed_option(parser.add_argument)
-    add(
-        '--folds', type=int, metavar='N',
-        help='cut everything into folds of whole groups (default: 0, splits)',
-    )  # fmt: skip
-    add(
-        '--splits', nargs='+', metavar='NAME',
-        help='splits of the data set to take (default: train val test)',
-    )  # fmt: skip
-    add('--seeds', type=int, metavar='N', help='number of seeds (default: 3)')
-    add(
-        '--normalization', help='catalogue (default), measured, or statistics such as sentinel2:l2a'
-    )
-    add(
-        '--rcf-features', type=int, metavar='N', help='random convolutional features (default: 512)'
-    )
-    add('--every', type=int, metavar='N', help='take only every n-th sample')
-    add('--batch-size', type=int, metavar='N', help='images a batch (default: 32)')
-    add('--num-workers', type=int, metavar='N', help='processes that load (default: 0, a thread)')
-    add('--device', help='device that computes: cpu (default), cuda')
-    add('--cache-dir', metavar='DIR', help="folder of features (default: in the user's cache)")
-    add('--no-cache', dest='cache', action='store_false', help='keep no features')
-    add('--refit', action='store_true', help='fit again on training and validation samples')
-    add('--ignore-groups', action='store_true', help='take splits although they tear groups apart')
-    add('--strict', action='store_true', help='stop if an image is both trained and tested on')
-    add(
-        '--output', type=Path, default=Path('output/probe'), metavar='DIR',
-        help='folder of results.json and probe.png (default: %(default)s)',
-    )  # fmt: skip
-    add(
-        '--json', action='store_true', default=False, help='print results.json instead of the table'
-    )
-    return parser
-
-
 def _values(options: argparse.Namespace) -> dict[str, Any]:
     """Options of the file, and those of the command line over them."""
     given = dict(vars(options))
@@ -290,7 +199,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     if '--loading' in arguments:
         return feature_speed.main([text for text in arguments if text != '--loading'])
-    options = _parser().parse_args(arguments)
+    options = probe_parser().parse_args(arguments)
     config = config_from(_values(options), str(getattr(options, 'config', 'the command line')))
     folder = output_folder(options.output)
     start = time.monotonic()

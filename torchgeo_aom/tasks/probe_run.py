@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..bands import BandSpec, resolve_bands
+from ..commands.choices import METHODS, READOUT_PRECISIONS
 from ..errors import AOMWarning, ConfigError, DataError, suggest
 from ..layers.tokenizer import checked_patch_size
 from ..models.aom import AOM
@@ -32,12 +33,10 @@ from .divisions import Division, fold_divisions, given_division, repeated_images
 from .features import Features, Reading, extract_features
 from .probe import ProbeResult, run_probe
 from .probe_data import ProbeData, open_data
-from .readout import READOUT_PRECISIONS, check_readout
+from .readout import check_readout
 from .rows import STOP
 
 __all__ = ('METHODS', 'ProbeConfig', 'Row', 'run')
-
-METHODS = ('statistics', 'rcf', 'rcf-empirical', 'random')
 
 
 @dataclass(frozen=True)

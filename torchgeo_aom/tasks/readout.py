@@ -8,14 +8,11 @@ import torch
 from torch import Tensor
 
 from ..bands import BandSpec
+from ..commands.choices import READOUT_PRECISIONS, READOUTS
 from ..errors import ConfigError, suggest
 from ..models.aom import AOM, pyramid_blocks
 
 __all__ = ('READOUTS', 'READOUT_PRECISIONS', 'check_readout', 'read_out')
-
-READOUTS = ('mean', 'pyramid')
-# Features in float16 were never compared with those in float32.
-READOUT_PRECISIONS = ('float32', 'bfloat16')
 
 
 def check_readout(readout: str) -> None:

@@ -1,0 +1,1 @@
+"""Options of the commands, which need no torch: one file a verb."""
