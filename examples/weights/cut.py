@@ -24,6 +24,7 @@ import numpy as np
 import rasterio
 import yaml  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+from rasterio.transform import xy
 from rasterio.warp import transform
 from tqdm import tqdm
 
@@ -137,7 +138,7 @@ def place(scene: Scene, row: float, column: float) -> list[float] | None:
     """Longitude and latitude of a pixel, None where the scene does not say."""
     if scene.crs is None:
         return None
-    x, y = scene.affine * (column, row)
+    x, y = xy(scene.affine, row, column, offset='ul')
     longitude, latitude = transform(scene.crs, 'EPSG:4326', [x], [y])
     return [round(longitude[0], 4), round(latitude[0], 4)]
 
