@@ -40,12 +40,11 @@ HLS = {
 TM = ('B1', 'B2', 'B3', 'B4', 'B5', 'B7')
 SMALL = 256  # larger images are stored in blocks, so that a window is read without the rest
 DARK_WATER = 100
-#: larger scenes of several repositories, cut into chips
-PACKED = (
-    'neon_rgb', 'oam_rgb', 's2_60m_alberta', 's2_l1c_eolearn', 'landsat8_sr_alberta',
-    'landsat8_toa_6b_xlandsat', 'landsat8_sr_6b_xlandsat', 'landsat9_sr_6b_xlandsat',
-    'landsat5_toa_csmask', 'landsat7_toa_csmask', 'landsat8_toa_zion',
-)  # fmt: skip
+#: larger scenes of several repositories, cut into chips by cut.py
+PACKED = tuple(
+    block['name']
+    for block in yaml.safe_load(Path(__file__).with_name('packed.yaml').read_text(encoding='utf-8'))
+)
 
 warnings.simplefilter('ignore', NotGeoreferencedWarning)
 
@@ -58,12 +57,14 @@ class Chip(NamedTuple):
         origin: what it is made of: files, which the record of the corpus names.
         bands: names of its channels.
         read: gives the values (C, H, W), or None to leave the image out.
+        place: longitude and latitude of its center, None where only its file can say.
     """
 
     name: str
     origin: Path
     bands: tuple[str, ...]
     read: Callable[[], NDArray[Any] | None]
+    place: tuple[float, float] | None = None
 
 
 def load(path: Path, count: int | None = None) -> NDArray[Any]:
@@ -179,17 +180,24 @@ def wildfires(folder: Path) -> Iterator[Chip]:
             measured = file.descriptions == ('B2', 'B3', 'B4', 'B8', 'B12')
         if measured:
             name = '_'.join((*path.parts[-3:-1], path.stem))
-            yield Chip(name, path, bands, lambda path=path: load(path))
+            yield Chip(name, path, bands, lambda path=path: whole(load(path)))
+
+
+def whole(values: NDArray[Any]) -> NDArray[Any]:
+    """Reflectance x 10000 as uint16; NaN, which is no data, as 0."""
+    return np.nan_to_num(values).clip(0, np.iinfo(np.uint16).max).round().astype(np.uint16)
 
 
 def packed(folder: Path) -> Iterator[Chip]:
     """Chips cut from larger scenes, without overlap: an array (N, C, H, W) and what it holds."""
-    bands = tuple(json.loads((folder / 'meta.json').read_text(encoding='utf-8'))['bands'])
+    meta = json.loads((folder / 'meta.json').read_text(encoding='utf-8'))
+    bands = tuple(meta['bands'])
     names = tuple(band.partition(':')[2] or band for band in bands)
     values = np.load(folder / 'chips.npy', mmap_mode='r')
     for k in range(len(values)):
         read = lambda k=k: np.ascontiguousarray(values[k])  # noqa: E731
-        yield Chip(f'{folder.name}_{k:04d}', folder / 'chips.npy', names, read)
+        place = tuple(meta['places'][k]) if meta.get('places') and meta['places'][k] else None
+        yield Chip(f'{folder.name}_{k:04d}', folder / 'chips.npy', names, read, place)
 
 
 def landsat5(folder: Path) -> Iterator[Chip]:
@@ -257,7 +265,7 @@ def allowed(name: str, chips: Iterator[Chip], avoid: list[tuple[float, float]]) 
     """Images of a source but those that lie beside an evaluated one."""
     kept = []
     for chip in chips:
-        place = center(chip.origin)
+        place = chip.place or center(chip.origin)
         if place is None or far_from(place, avoid):
             kept.append(chip)
         else:
