@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from torchgeo_aom import bench
+from torchgeo_aom.bands import resolve_bands
 from torchgeo_aom.cli import main as cli
 
 SMALL = ['--model', 'aom_vitt', '--size', '32', '--runs', '1', '--no-peers']
@@ -32,7 +33,7 @@ def test_modes_are_what_they_say() -> None:
         called.append((speed, torch.is_autocast_enabled('cpu')))
         return x
 
-    resolved = bench.resolve_bands('sentinel2')
+    resolved = resolve_bands('sentinel2')
     names = []
     for name, _, run in bench._modes(model, 'aom_vitt', image, resolved, 16):  # type: ignore[arg-type]
         run()

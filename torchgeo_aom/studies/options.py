@@ -35,13 +35,14 @@ def study_parser(study: str, description: str, epilog: str, what: str) -> argpar
     return parser
 
 
-def add_common(add: Any, kind: type[Any], data: bool = True) -> None:
+def add_common(add: Any, kind: type[Any], data: bool = True, speed: bool = True) -> None:
     """Add the options that studies of frozen features share.
 
     Args:
         add: ``add_argument`` of a parser whose defaults are suppressed.
         kind: dataclass of the study, which has the defaults.
         data: whether the study is of any data set.
+        speed: whether the study has one speed mode.
     """
     models = ' '.join(kind.models)
     add('--config', type=Path, metavar='FILE', help='YAML with these options; flags come after it')
@@ -77,7 +78,8 @@ def add_common(add: Any, kind: type[Any], data: bool = True) -> None:
         '--precision', choices=READOUT_PRECISIONS,
         help='number format of the products of networks (default: float32)',
     )  # fmt: skip
-    add_speed_option(add)
+    if speed:
+        add_speed_option(add)
     add('--cache-dir', metavar='DIR', help="folder of features (default: in the user's cache)")
 
 
