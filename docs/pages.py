@@ -42,7 +42,7 @@ PROGRAMS = ('terratorch', 'torchgeo_bench')
 COMMANDS = (
     *('', 'doctor', 'demo', 'bands', 'plan', 'plan --pretrain'),
     *('probe', 'probe --loading', 'segment'),
-    *('study', 'study bands', 'study patches', 'study sensors', 'study objectives'),
+    *('study', 'study bands', 'study patches', 'study speed', 'study sensors', 'study objectives'),
     *('study figures', 'study cards'),
     *('scene', 'scene embed', 'scene predict', 'scene complete', 'scene similar'),
     *('weights', 'weights list', 'weights show', 'weights export'),

@@ -22,7 +22,7 @@ HELPS = (
     *('demo', 'bench', 'bench --pretrain', 'plan --pretrain'),
     *('probe', 'probe --loading', 'segment', 'stats'),
     *('scene', 'scene embed', 'scene predict', 'scene complete', 'scene similar'),
-    *('study', 'study bands', 'study patches', 'study sensors'),
+    *('study', 'study bands', 'study patches', 'study speed', 'study sensors'),
     *('study objectives', 'study figures', 'study cards'),
 )
 

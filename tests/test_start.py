@@ -135,7 +135,7 @@ print(torchgeo_aom.tasks.PretrainTask.__name__, torchgeo_aom.scene.embed_scene._
 def test_choices_are_what_there_is() -> None:
     """Names that help texts know without the modules that have what they stand for."""
     from torchgeo_aom import bench_pretrain
-    from torchgeo_aom.studies import encoder, objectives, peers, sensor_cases
+    from torchgeo_aom.studies import encoder, objectives, peers, sensor_cases, speed
     from torchgeo_aom.tasks import pretrain_plan
 
     assert choices.CLOCKS == tuple(bench_pretrain.CLOCKS)
@@ -144,3 +144,4 @@ def test_choices_are_what_there_is() -> None:
     assert choices.STUDY_MODELS == encoder.model_names()
     assert choices.CASES == tuple(sensor_cases.CASES)
     assert choices.OBJECTIVES == tuple(objectives.OBJECTIVES)
+    assert choices.STUDY_SPEEDS == speed.SPEEDS

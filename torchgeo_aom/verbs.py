@@ -58,6 +58,7 @@ PARSERS = {
     'study objectives': 'study:objectives_parser',
     'study patches': 'study:patches_parser',
     'study sensors': 'study:sensors_parser',
+    'study speed': 'study:speed_parser',
 }
 TRAINING = {
     'fit': "train a task, with TorchGeo's own options (fit --help)",

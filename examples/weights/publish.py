@@ -37,6 +37,13 @@ from torchgeo_aom.transforms import Normalize
 
 ORIGINS = Path(__file__).with_name('origins.csv')
 BANDS, PRODUCT = 'sentinel2:l2a', 'sentinel2:l2a'
+#: what taught, and what that was trained on
+TEACHERS = (
+    'EfficientNet-Lite0 and EfficientNet-Lite2 (Google, Apache-2.0), trained on ImageNet-1k with '
+    'its labels; the U-Net of ukis-csmask 1.0.0 (German Aerospace Center, Apache-2.0), trained on '
+    'SPARCS and CloudSEN12+ with their labels of clouds and shadows. **So SPARCS and CloudSEN12 '
+    'are no clean tests of these weights.**'
+)
 COMMAND = 'python examples/weights/evaluate.py --ucmerced UCMERCED --hls HLS --ucmerced-seeds 1'
 
 
@@ -116,6 +123,8 @@ model = torchgeo_aom.load_backbone('{name}', bands='sentinel2:rgb')
 |---|---|
 {options}
 
+Teachers see images only during training and are not part of the weights: {TEACHERS}
+
 ## Data
 
 {sum(row['images'] for row in meta['sources']):,} images, unlabelled. What any of the measures below
@@ -146,6 +155,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--checkpoint', type=Path)
     parser.add_argument('--config', type=Path, help='configuration of the run')
     parser.add_argument('--about', help='how it was trained, in a few sentences')
+    parser.add_argument(
+        '--keep-sources', action='store_true',
+        help='the run went on from the weights in --out, on images of theirs',
+    )  # fmt: skip
     parser.add_argument('--hours', type=float, help='what it took')
     parser.add_argument('--results', type=Path, help='results.json of evaluate.py')
     parser.add_argument('--model', default='aom_vitt', choices=SIZES)
@@ -155,6 +168,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     stem = f'{args.model}_{args.name.lower()}'
     record = args.out / f'{stem}.json'
     full_name = f'{enum_of(args.model).__name__}.{args.name}'
+    sources = origins()
+    if args.keep_sources:
+        sources = json.loads(record.read_text(encoding='utf-8'))['meta']['sources']
     if args.checkpoint is not None:
         normalize = Normalize(BANDS, product=PRODUCT)
         model = AOM(bands=BANDS, **SIZES[args.model])
@@ -173,8 +189,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         meta = complete_meta(
             {
                 'licence': 'MIT; trained on data under the terms listed in sources',
-                'dataset': f'{sum(row["images"] for row in origins()):,} images of many sensors',
-                'sources': origins(),
+                'dataset': f'{sum(row["images"] for row in sources):,} images of many sensors',
+                'sources': sources,
                 'hours': args.hours,
                 'version': __version__,
             },

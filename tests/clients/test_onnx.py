@@ -89,6 +89,17 @@ def test_any_size(exported: Any) -> None:
     check(model, path)
 
 
+def test_speed_modes(tmp_path: Path) -> None:
+    """Merged bands are in the graph, and the file says so."""
+    needs()
+    model = tiny(depth=3, bands=RGB, speed=((0, 2), (1, 1)))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        metadata = export_onnx(model, tmp_path / 'fast.onnx')
+    assert metadata['speed'] == '0:2,1:1'
+    check(model, tmp_path / 'fast.onnx', SIZES[:3])
+
+
 def test_smaller_than_a_patch(exported: Any) -> None:
     """The graph was made with several patches along both sides."""
     model, path, _, warned = exported

@@ -246,6 +246,7 @@ class TestSchedule:
                 assert merge_schedule(schedule, depth) == schedule
         assert merge_schedule('fast', 24) == ((0, 4), (8, 1))
         assert merge_schedule('fast', 2) == ((0, 4), (1, 1))
+        assert speed_text(merge_schedule('balanced', 12)) == '0:4'
 
     @pytest.mark.parametrize(
         ('speed', 'match'),

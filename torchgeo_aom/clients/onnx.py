@@ -18,8 +18,12 @@ from .. import __version__
 from ..errors import AOMWarning, ConfigError
 from ..files import replacing
 from ..layers.tokenizer import Tokenizer
+from ..models.speed import speed_text
+from ..models.trunk import Trunk
 
 __all__ = ('export_onnx', 'read_metadata')
+
+KEYS = ('torchgeo_aom', 'bands', 'patch_size', 'speed')
 
 TOLERANCE = 1e-4
 
@@ -79,7 +83,7 @@ def export_onnx(
             output_names=['output'] if count == 1 else [f'output_{k}' for k in range(count)],
             verbose=False,
         )
-    metadata = _metadata(tokenizer)
+    metadata = _metadata(tokenizer) | {'speed': _speed(model)}
     program.model.metadata_props.update(metadata)
     with replacing(path) as part:
         program.save(part)
@@ -104,8 +108,8 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         path: file of :func:`export_onnx`.
 
     Returns:
-        ``bands`` (JSON, in the order of the channels), ``patch_size`` (JSON) and ``torchgeo_aom``,
-        the version.
+        ``bands`` (JSON, in the order of the channels), ``patch_size`` (JSON), ``speed``, and
+        ``torchgeo_aom``, the version.
 
     .. versionadded:: 0.1
     """
@@ -113,7 +117,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 
     session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
     found: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
-    return {key: found[key] for key in ('torchgeo_aom', 'bands', 'patch_size') if key in found}
+    return {key: found[key] for key in KEYS if key in found}
 
 
 def _tokenizer(model: nn.Module) -> Tokenizer:
@@ -153,6 +157,10 @@ def _metadata(tokenizer: Tokenizer) -> dict[str, str]:
         'bands': json.dumps(labels),
         'patch_size': json.dumps(list(tokenizer.patch_size)),
     }
+
+
+def _speed(model: nn.Module) -> str:
+    return next(speed_text(part.speed) for part in model.modules() if isinstance(part, Trunk))
 
 
 def _difference(model: nn.Module, path: Path, images: Tensor, tolerance: float) -> str:

@@ -29,6 +29,7 @@ EPILOG = """\
 examples:
   torchgeo-aom bench
   torchgeo-aom bench --model aom_vitt --bands rgb --batch 8 --threads 1
+  torchgeo-aom bench --growth 3 13 50 200 --size 64
   torchgeo-aom bench --pretrain --help      (speed of pretraining)
 """
 
@@ -53,6 +54,10 @@ def bench_parser() -> argparse.ArgumentParser:
     add('--threads', type=int, metavar='N', help="CPU threads (default: PyTorch's choice)")
     add('--no-peers', action='store_true', help='leave out DOFA and Panopticon')
     add('--channelvit', type=Path, metavar='DIR', help='a checkout of ChannelViT, to time it too')
+    add(
+        '--growth', nargs='+', type=int, metavar='BANDS',
+        help='time by number of bands instead, in each speed mode: --growth 3 13 50 200',
+    )  # fmt: skip
     add('--json', action='store_true', help='print JSON')
     return parser
 

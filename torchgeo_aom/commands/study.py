@@ -9,7 +9,7 @@ from typing import Any
 
 from ..command import add_speed_option
 from ..models.names import SIZES
-from .choices import CASES, IMPORTANCE, OBJECTIVES, READOUT_PRECISIONS, STUDY_MODELS
+from .choices import CASES, IMPORTANCE, OBJECTIVES, READOUT_PRECISIONS, STUDY_MODELS, STUDY_SPEEDS
 
 __all__ = (
     'bands_parser',
@@ -18,6 +18,7 @@ __all__ = (
     'objectives_parser',
     'patches_parser',
     'sensors_parser',
+    'speed_parser',
 )
 
 MODELS = ('statistics', 'rcf', 'aom_vitt')
@@ -36,6 +37,12 @@ examples:
   torchgeo-aom study patches --patch-sizes 8 16 32 64 --preset 'no red edge=[B02, B03, B04, B08]'
   torchgeo-aom study patches --dataset UCMerced --root DIR --dataset-arg split_rule=hash --folds 0
   torchgeo-aom study patches --dataset HLSWater --root DIR --steps 200      (mean IoU)
+"""
+SPEED_EPILOG = """\
+examples:
+  torchgeo-aom study speed
+  torchgeo-aom study speed --speeds exact 0:6 0:4 0:4,6:2 --patch-sizes 8 --preset '4=[B02, B08]'
+  torchgeo-aom study speed --dataset WorldCoverPatches --root DIR --bands hls:common7
 """
 SENSORS_EPILOG = f"""\
 cases: {', '.join(CASES)}; hls needs --root
@@ -92,13 +99,16 @@ def _study(study: str, description: str, epilog: str, what: str) -> argparse.Arg
     return parser
 
 
-def _common(add: Any, models: Sequence[str] = MODELS, data: bool = True) -> None:
+def _common(
+    add: Any, models: Sequence[str] = MODELS, data: bool = True, speed: bool = True
+) -> None:
     """Add the options that studies of frozen features share.
 
     Args:
         add: ``add_argument`` of a parser whose defaults are suppressed.
         models: what is compared where nobody says.
         data: whether the study is of any data set.
+        speed: whether the study has one speed mode.
     """
     add('--config', type=Path, metavar='FILE', help='YAML with these options; flags come after it')
     if data:
@@ -138,7 +148,8 @@ def _common(add: Any, models: Sequence[str] = MODELS, data: bool = True) -> None
         '--precision', choices=READOUT_PRECISIONS,
         help='number format of the products of networks (default: float32)',
     )  # fmt: skip
-    add_speed_option(add)
+    if speed:
+        add_speed_option(add)
     add('--cache-dir', metavar='DIR', help="folder of features (default: in the user's cache)")
 
 
@@ -195,6 +206,27 @@ def patches_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add('--steps', type=int, help='steps of the head where samples have masks (default: 200)')
     add('--crop', type=int, metavar='PX', help='crop that the head is trained with')
+    return parser
+
+
+def speed_parser() -> argparse.ArgumentParser:
+    """Options of a study of speed modes."""
+    parser = _study(
+        'speed', 'Score against time over speed modes, sets of bands and patch sizes.',
+        SPEED_EPILOG, 'rows and the report',
+    )  # fmt: skip
+    add = parser.add_argument
+    _common(add, ('aom_vitt',), speed=False)
+    add('--bands', nargs='+', metavar='SPEC', help='bands of the study (default: all of the data)')
+    add(
+        '--speeds', nargs='+', metavar='MODE',
+        help=f'exact, then other modes and schedules (default: {" ".join(STUDY_SPEEDS)})',
+    )  # fmt: skip
+    add('--patch-sizes', nargs='+', type=int, metavar='PX', help='patch sizes (default: 8 16)')
+    add(
+        '--preset', action='append', metavar='NAME=[B1, B2]',
+        help='a set of bands beside all of them; may be repeated (default: RGB)',
+    )  # fmt: skip
     return parser
 
 

@@ -37,7 +37,8 @@ def attention_mask(weight: Tensor | None, places: int, like: Tensor) -> Tensor |
         return None
     if weight.is_floating_point():
         weight = weight.log().to(like.dtype)
-    return weight.repeat_interleave(places, 1)[:, None, None]
+    # Not repeat_interleave, which ONNX gets wrong where the number of places is not fixed.
+    return weight[:, :, None].expand(-1, -1, places).flatten(1)[:, None, None]
 
 
 @register_notrace_module

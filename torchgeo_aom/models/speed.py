@@ -69,7 +69,7 @@ def merge_schedule(speed: Speed | None, depth: int) -> Schedule:
                 f'speed must be one of {SPEEDS} or pairs (blocks, groups) such as ((1, 4), (4, 1)),'
                 f' got {speed!r}{suggest(speed, SPEEDS)}.'
             )
-        preset = {max(k > 0, round(k * depth / 12)): groups for k, groups in _PRESETS[speed]}
+        preset = {max(int(k > 0), round(k * depth / 12)): groups for k, groups in _PRESETS[speed]}
         return tuple((k, groups) for k, groups in preset.items() if k < depth)
     try:
         pairs = tuple((int(k), int(groups)) for k, groups in speed)

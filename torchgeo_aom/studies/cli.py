@@ -28,6 +28,7 @@ PROG = 'torchgeo-aom study'
 STUDIES = {
     'bands': ('how many bands and which: ablation, importance', 'torchgeo_aom.studies.bands_cli'),
     'patches': ('scores, time and memory by patch size', 'torchgeo_aom.studies.patches_cli'),
+    'speed': ('score against time by speed mode', 'torchgeo_aom.studies.speed_cli'),
     'sensors': ('train on one sensor, test on another', 'torchgeo_aom.studies.sensors_cli'),
     'figures': ('Figures 4 and 6, attention, band tokens', 'torchgeo_aom.studies.look_cli'),
     'objectives': ('Tables 4 and 5 as small runs', 'torchgeo_aom.studies.objectives_cli'),

@@ -30,7 +30,14 @@ from .progress import Progress
 from .store import RowStore
 from .subsets import Subset, named_subsets, presets
 
-__all__ = ('PatchPoint', 'PatchStudy', 'run_patches')
+__all__ = (
+    'PatchPoint',
+    'PatchStudy',
+    'cost_store',
+    'measured_cost',
+    'patch_subsets',
+    'run_patches',
+)
 
 PATCHES = (8, 16, 24, 32, 48, 64)
 COST_BATCH = 8
@@ -127,9 +134,9 @@ def run_patches(
             )
         return _dense(config, folder, say)
     data = config.read()
-    subsets = _subsets(config, data)
+    subsets = patch_subsets(config, data)
     runner = config.runner(data, folder)
-    costs = _cost_store(folder)
+    costs = cost_store(folder)
     say(
         f'{data.probe.name}: {len(data.labels)} images of {data.probe.size[0]} x '
         f'{data.probe.size[1]} px, patches of {", ".join(map(str, config.patch_sizes))} px'
@@ -174,14 +181,16 @@ def run_patches(
     return points, runner.failures, str(runner.count)
 
 
-def _subsets(config: PatchStudy, data: StudyData) -> list[Subset]:
+def patch_subsets(config: PatchStudy, data: StudyData) -> list[Subset]:
+    """Sets of bands of a study: all, then the presets, or RGB where the data have it."""
     every = Subset('all', 'all', tuple(range(len(data.bands))))
     if config.presets:
         return [every, *named_subsets(data.bands, dict(config.presets))]
     return [every, *(s for s in presets(data.bands) if s.name == 'RGB')]
 
 
-def _cost_store(folder: Path) -> RowStore:
+def cost_store(folder: Path) -> RowStore:
+    """Rows of what models cost, in a folder."""
     return RowStore(folder / 'costs.csv', ('model', 'patch', 'bands', 'size'), ('ms', 'mib'))
 
 
@@ -189,18 +198,37 @@ def _cost(
     config: PatchStudy, store: RowStore, encoder: Encoder, patch: int, bands: tuple[Band, ...],
     size: tuple[int, int],
 ) -> tuple[float, float]:  # fmt: skip
-    """Time and memory, measured once a machine: rows of an earlier run are taken as they are."""
+    plain = {'float32', 'exact'}
+    mode = ', '.join(text for text in (config.precision, config.speed) if text not in plain)
+    return measured_cost(config.device, store, encoder, mode, patch, bands, size)
+
+
+def measured_cost(
+    device: str, store: RowStore, encoder: Encoder, mode: str, patch: int, bands: tuple[Band, ...],
+    size: tuple[int, int],
+) -> tuple[float, float]:  # fmt: skip
+    """Time and memory, measured once a machine: rows of an earlier run are taken as they are.
+
+    Args:
+        device: where the encoder is.
+        store: rows that are known, as of :func:`cost_store`.
+        encoder: the encoder.
+        mode: what else its cost depends on, as text; empty for nothing.
+        patch: patch size in px.
+        bands: bands of the images.
+        size: height and width of the images in px.
+
+    Returns:
+        Milliseconds an image, and MiB of a batch of 8; NaN where they cannot be measured.
+    """
     names = '+'.join(band.name for band in bands)
-    half = config.precision != 'float32'
-    model = f'{encoder.name}, {config.precision}' if half else encoder.name
-    if config.speed != 'exact':
-        model += f', {config.speed}'
+    model = f'{encoder.name}, {mode}' if mode else encoder.name
     key = (model, str(patch), names, f'{size[0]}x{size[1]}')
     kept = store.rows().get(key)
     if kept is not None:
         return float(kept['ms']), float(kept['mib'])
-    images = torch.randn(COST_BATCH, len(bands), *size, device=config.device)
-    one = torch.ones(len(bands), 1, 1, device=config.device)
+    images = torch.randn(COST_BATCH, len(bands), *size, device=device)
+    one = torch.ones(len(bands), 1, 1, device=device)
     batch = Batch(images, bands, 0 * one, one)
     try:
         with torch.inference_mode():
@@ -218,7 +246,7 @@ def _dense(
 ) -> tuple[list[PatchPoint], list[tuple[str, str]], str]:
     """Mean IoU of a UPerNet head on the frozen encoder, trained for each patch size and seed."""
     points, failures = [], []
-    costs = _cost_store(folder)
+    costs = cost_store(folder)
     wanted: dict[str, Any] = {'all': None, **{k: list(v) for k, v in config.presets.items()}}
     total = len(config.models) * len(config.patch_sizes) * len(wanted)
     with Progress(total, 'training') as bar:
