@@ -155,10 +155,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--checkpoint', type=Path)
     parser.add_argument('--config', type=Path, help='configuration of the run')
     parser.add_argument('--about', help='how it was trained, in a few sentences')
-    parser.add_argument(
-        '--keep-sources', action='store_true',
-        help='the run went on from the weights in --out, on images of theirs',
-    )  # fmt: skip
     parser.add_argument('--hours', type=float, help='what it took')
     parser.add_argument('--results', type=Path, help='results.json of evaluate.py')
     parser.add_argument('--model', default='aom_vitt', choices=SIZES)
@@ -168,9 +164,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     stem = f'{args.model}_{args.name.lower()}'
     record = args.out / f'{stem}.json'
     full_name = f'{enum_of(args.model).__name__}.{args.name}'
-    sources = origins()
-    if args.keep_sources:
-        sources = json.loads(record.read_text(encoding='utf-8'))['meta']['sources']
     if args.checkpoint is not None:
         normalize = Normalize(BANDS, product=PRODUCT)
         model = AOM(bands=BANDS, **SIZES[args.model])
@@ -189,8 +182,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         meta = complete_meta(
             {
                 'licence': 'MIT; trained on data under the terms listed in sources',
-                'dataset': f'{sum(row["images"] for row in sources):,} images of many sensors',
-                'sources': sources,
+                'dataset': f'{sum(row["images"] for row in origins()):,} images of many sensors',
+                'sources': origins(),
                 'hours': args.hours,
                 'version': __version__,
             },
