@@ -67,15 +67,13 @@ def accuracies(
     """
     plain = [name for name in config.methods if name != 'random']
     encoders = [name for name in config.methods if name == 'random']
-    parts = [
-        replace(config, methods=plain, weights=()),
-        *(
-            replace(config, methods=encoders, size=size, readout=one, precision='bfloat16')
-            for one in readouts
-        ),
+    parts = [replace(config, methods=plain, weights=())] if plain else []
+    parts += [
+        replace(config, methods=encoders, size=size, readout=one, precision='bfloat16')
+        for one in readouts
     ]
     found: dict[str, dict[str, list[float]]] = {}
-    for part in (one for one in parts if one.methods or one.weights):
+    for part in parts:
         for row in run(part, say):
             name = 'weights' if row.method in config.weights else row.method
             scores = [100 * row.mean('accuracy'), 100 * row.spread('accuracy')]
@@ -131,6 +129,18 @@ def merged_eurosat(weights: str) -> Result:
         patch_size=16, folds=5, seeds=SEEDS, speed=MERGED,
     )  # fmt: skip
     return accuracies(config, 128)
+
+
+def speeds_eurosat(weights: str) -> Result:
+    """EuroSAT-200, 13 bands, in each speed mode."""
+    found = {}
+    for speed in ('balanced', 'fast'):
+        config = ProbeConfig(
+            'EuroSAT200', {}, {'13 bands': None}, weights=[weights], methods=[], probes=['linear'],
+            patch_size=16, folds=5, seeds=SEEDS, speed=speed,
+        )  # fmt: skip
+        found[f'13 bands, {speed}'] = accuracies(config, 128)['13 bands']
+    return found
 
 
 def water(root: str, weights: str) -> Result:
@@ -220,7 +230,7 @@ def table(results: dict[str, Result]) -> str:
         mean, spread = value
         return f'{mean:.1f}' if np.isnan(spread) else f'{mean:.1f} ± {spread:.1f}'
 
-    for measure in ('ucmerced', 'hls', 'eurosat', 'merged'):
+    for measure in ('ucmerced', 'hls', 'eurosat', 'speeds', 'merged'):
         for bands, row in results.get(measure, {}).items():
             cells = [cell(row.get(name)) for name in ('weights', 'random', 'statistics', 'rcf')]
             lines.append(f'| {TITLES[measure]}, {bands} | {" | ".join(cells)} | |')
@@ -245,6 +255,7 @@ TITLES = {
     'ucmerced': 'UC Merced, linear probe, accuracy',
     'hls': 'HLS WorldCover patches, linear probe, accuracy',
     'eurosat': 'EuroSAT-200, linear probe, accuracy',
+    'speeds': 'EuroSAT-200, linear probe, accuracy',
     'merged': 'EuroSAT-200, one group of bands after block 1, linear probe, accuracy',
     'water': 'HLS water, linear on frozen maps, five folds of places, mean IoU, 7 bands',
     'levels': 'L1C tile finds its L2A tile',
@@ -276,6 +287,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     weights = args.weights
     measures: dict[str, Callable[[], Result] | None] = {
         'eurosat': lambda: probe_eurosat(weights),
+        'speeds': lambda: speeds_eurosat(weights),
         'merged': lambda: merged_eurosat(weights),
         'levels': lambda: retrieve_levels(weights),
         'hls': (lambda: probe_hls(args.hls, weights)) if args.hls else None,

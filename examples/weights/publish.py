@@ -57,7 +57,7 @@ def metrics(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """What was measured, as the meta of weights has it."""
     command = f'{COMMAND} --weights {name}'
     found = []
-    for measure in ('ucmerced', 'hls', 'eurosat', 'merged'):
+    for measure in ('ucmerced', 'hls', 'eurosat', 'speeds', 'merged'):
         for bands, row in results.get(measure, {}).items():
             title = f'{measure}, {bands}: linear probe, accuracy in %'
             found.append({'name': title, 'value': row['weights'][0], 'command': command})
