@@ -6,7 +6,7 @@ import pytest
 import torch
 from common import image, tiny
 
-from torchgeo_aom.models.precision import best_precision, mixed_precision, resolve
+from torchgeo_aom.models.precision import best_precision, explain, mixed_precision, resolve
 
 CPU = torch.device('cpu')
 
@@ -21,7 +21,8 @@ def test_cpu(amx: bool, avx: bool, expected: str, monkeypatch: pytest.MonkeyPatc
     chosen, why = best_precision(CPU)
     assert expected in why and chosen == ('bfloat16' if amx or avx else 'float32')
     assert resolve('auto', CPU) == chosen
-    assert resolve('float16', CPU) == 'float16'
+    assert resolve('float16', CPU) == explain('float16', CPU) == 'float16'
+    assert explain('auto', CPU) == f'{chosen} ({why})'
 
 
 def test_older_torch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,15 @@ import torch
 
 from ..errors import ConfigError, suggest
 
-__all__ = ('AUTO', 'PRECISIONS', 'best_precision', 'check_precision', 'mixed_precision', 'resolve')
+__all__ = (
+    'AUTO',
+    'PRECISIONS',
+    'best_precision',
+    'check_precision',
+    'explain',
+    'mixed_precision',
+    'resolve',
+)
 
 #: names, and the type of the products under autocast
 PRECISIONS = {'float32': None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
@@ -55,6 +63,12 @@ def resolve(precision: str, device: torch.device) -> str:
         A name of :data:`PRECISIONS`.
     """
     return best_precision(device)[0] if precision == AUTO else precision
+
+
+def explain(precision: str, device: torch.device) -> str:
+    """The precision that a name stands for and, where the machine decided, why."""
+    chosen, why = best_precision(device)
+    return f'{chosen} ({why})' if precision == AUTO else precision
 
 
 def check_precision(precision: str, allowed: Collection[str] = tuple(PRECISIONS)) -> None:

@@ -12,7 +12,7 @@ import rasterio
 from torchgeo_aom import __version__
 from torchgeo_aom.data.folder import FAILURES
 from torchgeo_aom.errors import ConfigError
-from torchgeo_aom.models.precision import AUTO, best_precision
+from torchgeo_aom.models.precision import explain
 from torchgeo_aom.transforms import Normalize
 
 from .grid import Plan, make_plan
@@ -177,10 +177,7 @@ def execute(
         store.remove()
         raise
     runner.model.to(options.torch_device())
-    why = ''
-    if options.precision == AUTO:
-        why = f': {best_precision(options.torch_device())[1]}'
-    logger.info('computing in %s%s', options.computed_in, why)
+    logger.info('computing in %s', explain(options.precision, options.torch_device()))
     reader = SceneReader(scene)
     try:
         counts = compute(

@@ -13,7 +13,7 @@ from ..errors import AOMError, AOMWarning, ConfigError
 from ..layers.checks import ceil_div
 from ..models.aom import SIZES
 from ..models.registry import register
-from ..models.speed import merge_schedule, read_speed, slots_per_block, speed_text
+from ..models.speed import Schedule, merge_schedule, read_speed, slots_per_block, speed_text
 from .cells import Cell
 from .encoder import Encoder
 from .held import StudyData
@@ -113,6 +113,10 @@ def run_speed(
                     bar.step(what, worked=False)
                 continue
             for subset in subsets:
+                if speed != 'exact' and not _merges(entry, speed, len(subset.columns)):
+                    for _ in range(config.seeds):
+                        bar.step(what, worked=False)
+                    continue
                 bands = tuple(data.bands[k] for k in subset.columns)
                 scores = []
                 for seed in range(config.seeds):
@@ -143,12 +147,21 @@ def _encoder(
         return config.encoder(entry, seed, data, patch, speed)
 
 
+def _schedule(entry: str, speed: str) -> tuple[Schedule, int]:
+    depth = SIZES[entry.partition('=')[0]]['depth']
+    return merge_schedule(read_speed(speed), depth), depth
+
+
+def _merges(entry: str, speed: str, count: int) -> bool:
+    """Whether a mode does anything to so many bands."""
+    return min(slots_per_block(count, *_schedule(entry, speed))) < count
+
+
 def _point(
     entry: str, encoder: Encoder, bands: str, count: int, patch: int, speed: str,
     size: tuple[int, int], scores: tuple[float, ...], ms: float,
 ) -> SpeedPoint:  # fmt: skip
-    depth = SIZES[entry.partition('=')[0]]['depth']
-    schedule = merge_schedule(read_speed(speed), depth)
+    schedule, depth = _schedule(entry, speed)
     slots = float(np.mean(slots_per_block(count, schedule, depth)))
     places = ceil_div(size[0], patch) * ceil_div(size[1], patch)
     return SpeedPoint(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..plot import MARKERS, PALETTE
 from .plots import tidy
@@ -83,7 +84,8 @@ def speed_report(
         '± is the deviation over seeds. A schedule k:g merges neighboring bands into g groups '
         'after k blocks. Lost is what exact has more on the same bands, patches and folds, with '
         'its standard error over seeds, which leaves out that other images would give other '
-        'numbers. Times are of the encoder on this machine, as it was busy; only ratios count.'
+        'numbers. A mode that merges none of a set of bands is exact, and not listed. Times are of '
+        'the encoder on this machine, as it was busy; only ratios count.'
     )
     report.text(f'Made by: {command}')
     report.text(f'Work: {count}.')
@@ -163,7 +165,9 @@ def plot_speed(found: Sequence[SpeedPoint], title: str) -> Figure:
         linestyle=':', label='nothing is both faster and better',
     )  # fmt: skip
     axes.set_xscale('log')
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f'{value:g}')
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.12, y=0.1)
     tidy(axes, title, 'time (ms an image)', 'accuracy (%)')
     axes.grid(axis='x', color='0.9')

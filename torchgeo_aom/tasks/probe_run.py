@@ -24,7 +24,7 @@ from ..models.patch_rule import (
     is_auto,
 )
 from ..models.plan import describe
-from ..models.precision import AUTO, best_precision, check_precision, resolve
+from ..models.precision import AUTO, check_precision, explain, resolve
 from ..models.registry import check_name, random_backbone
 from ..models.speed import read_speed
 from ..models.weights import default_weights, load_backbone, read_source
@@ -57,8 +57,7 @@ class ProbeConfig:
         gsd_m: ground sampling distance in m, for ``patch_size='auto'``.
         readout: what a feature of the model is made of: ``'mean'``, or ``'pyramid'``, see
             :func:`.read_out`.
-        precision: of the model's products, ``'float32'``, ``'bfloat16'``, or ``'auto'`` for what
-            :func:`~torchgeo_aom.models.precision.best_precision` says of the device.
+        precision: of the model's products, ``'float32'``, ``'bfloat16'``, or ``'auto'``.
         speed: speed mode of the model, or a merge schedule such as ``'1:4,4:1'``.
         folds: number of folds of whole groups; 0 for the splits of the data set.
         splits: names of these splits.
@@ -301,10 +300,7 @@ def _cost(config: ProbeConfig, data: ProbeData) -> str:
     facts = f'{config.model}: patch {patch} px, {tokens}'
     if is_auto(config.patch_size):
         facts = f'{explain_patch_size(patch, size, config.gsd_m)}; {tokens}'
-    device = torch.device(config.device)
-    computed = resolve(config.precision, device)
-    if config.precision == AUTO:
-        computed += f' ({best_precision(device)[1]})'
+    computed = explain(config.precision, torch.device(config.device))
     return f'{facts} and {plan.flops / 1e9:.1f} GFLOP an image, in {computed}'
 
 
