@@ -8,7 +8,7 @@ import torch
 
 from ..errors import ConfigError, suggest
 
-__all__ = ('PRECISIONS', 'check_precision', 'mixed_precision')
+__all__ = ('PRECISIONS', 'check_precision', 'fastest_precision', 'mixed_precision')
 
 #: names, and the type of the products under autocast
 PRECISIONS = {'float32': None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
@@ -43,3 +43,15 @@ def mixed_precision(device: torch.device, precision: str) -> torch.autocast:
     """
     kind = PRECISIONS[precision]
     return torch.autocast(device.type, kind, enabled=kind is not None)
+
+
+def fastest_precision() -> str:
+    """Precision that this machine's CPU computes products in fastest.
+
+    Returns:
+        ``'bfloat16'`` where the CPU has matrix units for it (AMX), else ``'float32'``.
+
+    .. versionadded:: 0.2
+    """
+    asked = getattr(torch.cpu, '_is_amx_tile_supported', None)
+    return 'bfloat16' if asked is not None and asked() else 'float32'
