@@ -67,7 +67,9 @@ def test_table_and_resume(
     lines = (tmp_path / 'results.jsonl').read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     cells = {(row['bands'], row['method'], row['seed']) for row in rows}
-    assert len(rows) == len(cells) == 2 * 3 * 2
+    assert len(rows) == len(cells) == 2 * 4 * 2
+    assert len(list((tmp_path / 'heads').rglob('seed*.ckpt'))) == 2 * 2
+    assert all('confusion' in row and sum(row['pixels'].values()) > 0 for row in rows)
     assert all(0 <= row['mean IoU'] <= 1 and set(row['IoU']) <= {'other', 'crops'} for row in rows)
     for name in ('scores.png', 'maps.png'):
         assert (tmp_path / name).stat().st_size > 5000
@@ -135,8 +137,10 @@ def test_other_weights_in_the_same_file_are_other_results(chips: Path, tmp_path:
         weights.unlink()
     rows = [json.loads(x) for x in (tmp_path / 'out' / 'results.jsonl').read_text().splitlines()]
     assert len({row['weights content'] for row in rows}) == len(rows) == 2
-    assert Protocol('x').methods == ('upernet', 'pixels', 'rcf')
-    assert Protocol('x', weights='w').methods == ('upernet', 'random', 'pixels', 'rcf')
+    assert Protocol('x').methods == ('hypercolumn', 'windows', 'pixels', 'boosting')
+    assert Protocol('x', weights='w').methods == (
+        'hypercolumn', 'hypercolumn-random', 'windows', 'pixels', 'boosting',
+    )  # fmt: skip
 
 
 @pytest.mark.filterwarnings('ignore::UserWarning')

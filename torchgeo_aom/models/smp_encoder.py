@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..bands import BandSpec
@@ -13,6 +14,7 @@ from ..errors import BandWarning, CheckpointError, ConfigError
 from ..layers.checks import ceil_div
 from ..layers.pyramid import resample_map
 from .aom import AOM, pyramid_blocks
+from .feature_memory import FeatureMemory
 from .loading import strip_prefix
 from .weights_enum import UnknownWeights, enum_of
 
@@ -88,6 +90,8 @@ class AOMEncoder(AOM):
         if blocks < 4:
             raise ConfigError(f'A pyramid takes 4 blocks, this backbone has {blocks}.')
         self._take = pyramid_blocks(blocks)
+        #: keeps maps where the encoder is frozen; nothing is kept where None
+        self.memory: FeatureMemory | None = None
 
     @property
     def out_channels(self) -> list[int]:
@@ -151,6 +155,34 @@ class AOMEncoder(AOM):
             )
         return super().load_state_dict(own, strict=strict, assign=assign)
 
+    def token_maps(self, x: Tensor, patch_size: int | Sequence[int] | None = None) -> list[Tensor]:
+        """Maps of the blocks that dense heads see, on the grid of the tokens.
+
+        Args:
+            x: normalized images of shape (B, C, H, W).
+            patch_size: patch size in px where not that of the constructor.
+
+        Returns:
+            A map of shape (B, D, Nh, Nw) for each block taken, in order.
+        """
+        patch = self.patch_embed.checked_patch_size(patch_size)
+
+        def compute(images: Tensor) -> list[Tensor]:
+            maps: list[Tensor] = self.forward_intermediates(
+                images,
+                sorted(set(self._take)),
+                norm=True,
+                stop_early=True,
+                intermediates_only=True,
+                patch_size=patch,
+            )
+            return maps
+
+        if self.memory is None or torch.compiler.is_compiling():
+            return compute(x)
+        kind = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled() else x.dtype
+        return self.memory.maps(compute, x, f'{patch} {kind}')
+
     def forward(  # type: ignore[override]
         self, x: Tensor, patch_size: int | Sequence[int] | None = None
     ) -> list[Tensor]:
@@ -167,14 +199,7 @@ class AOMEncoder(AOM):
         size = (x.shape[2], x.shape[3])
         patch = self.patch_embed.checked_patch_size(patch_size)
         taken = sorted(set(self._take))
-        maps = self.forward_intermediates(
-            x,
-            taken,
-            norm=True,
-            stop_early=True,
-            intermediates_only=True,
-            patch_size=patch,
-        )
+        maps = self.token_maps(x, patch)
         half = x.new_empty(x.shape[0], 0, ceil_div(size[0], 2), ceil_div(size[1], 2))
         levels = [
             resample_map(maps[taken.index(block)], patch, size, stride)

@@ -46,6 +46,7 @@ MULTIPLES = {
     'segformer': (4, 4),
     'deeplabv3+': (16, 16),
     'dpt': (32, 32),
+    'hypercolumn': (1, 1),
 }
 
 

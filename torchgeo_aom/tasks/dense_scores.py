@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from ..errors import ConfigError
 from .probe import fit_linear
+from .scikit_learn import scikit_learn
 
-__all__ = ('fit_pixels', 'iou_report', 'random_features')
+__all__ = ('fit_boosting', 'fit_pixels', 'iou_report', 'random_features')
 
 SIDE = 5  # of random kernels, in px
 
@@ -38,7 +39,8 @@ def iou_report(
         min_pixels: classes with fewer pixels of truth are left out.
 
     Returns:
-        ``'mean IoU'``, ``'pixel accuracy'`` and ``'IoU'`` by class.
+        ``'mean IoU'``, ``'pixel accuracy'``, ``'IoU'`` and ``'pixels'`` of truth by class, and
+        ``'confusion'``: pixels of each class of truth (rows) by what was said (columns).
 
     .. versionadded:: 0.1
     """
@@ -55,6 +57,8 @@ def iou_report(
         'mean IoU': float(iou[counted].mean()),
         'pixel accuracy': float(right.sum() / pixels.sum()),
         'IoU': {c: float(v) for c, v, n in zip(classes, iou, occurring, strict=True) if n},
+        'pixels': {c: int(v) for c, v, n in zip(classes, pixels, occurring, strict=True) if n},
+        'confusion': confusion.astype(int).tolist(),
     }
 
 
@@ -81,6 +85,19 @@ def fit_pixels(
     Raises:
         ConfigError: if the pixels have fewer than two classes.
     """
+    values, labels = _drawn(images, masks, count, seed, ignore_index)
+    classify = fit_linear(values, labels)
+    return lambda image: classify(image.flatten(1).T.numpy()).reshape(image.shape[1:])
+
+
+def _drawn(
+    images: Iterable[Tensor],
+    masks: Sequence[Tensor],
+    count: int,
+    seed: int,
+    ignore_index: int | None,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Values and classes of labelled pixels drawn from all images together."""
     labels = torch.cat([mask.flatten() for mask in masks]).numpy()
     known = np.arange(len(labels)) if ignore_index is None else labels != ignore_index
     known = np.flatnonzero(known) if known.dtype == bool else known
@@ -96,8 +113,37 @@ def fit_pixels(
         start, end = end, end + image[0].numel()
         own = some[(some >= start) & (some < end)] - start
         values.append(image.flatten(1)[:, own].T.numpy())
-    classify = fit_linear(np.concatenate(values), labels[some])
-    return lambda image: classify(image.flatten(1).T.numpy()).reshape(image.shape[1:])
+    return np.concatenate(values), labels[some]
+
+
+def fit_boosting(
+    images: Iterable[Tensor],
+    masks: Sequence[Tensor],
+    count: int,
+    seed: int,
+    ignore_index: int | None = None,
+) -> Callable[[Tensor], NDArray[Any]]:
+    """Fit the baseline: gradient boosting of single pixels (scikit-learn's, by histograms).
+
+    Args:
+        images: as of :func:`fit_pixels`.
+        masks: class of each pixel.
+        count: how many pixels to fit to, all images together.
+        seed: chooses them.
+        ignore_index: value of a mask that counts nowhere.
+
+    Returns:
+        Function from an image to the class of each pixel.
+
+    Raises:
+        ConfigError: if the pixels have fewer than two classes.
+
+    .. versionadded:: 0.2
+    """
+    values, labels = _drawn(images, masks, count, seed, ignore_index)
+    ensemble = scikit_learn('sklearn.ensemble')
+    judge = ensemble.HistGradientBoostingClassifier(random_state=seed).fit(values, labels)
+    return lambda image: judge.predict(image.flatten(1).T.numpy()).reshape(image.shape[1:])
 
 
 def random_features(images: Sequence[Tensor], count: int, seed: int) -> Callable[[Tensor], Tensor]:

@@ -22,19 +22,33 @@ from .. import __version__
 from ..datamodules.base import BandDataModule
 from ..errors import ConfigError
 from ..files import replacing
+from ..models.feature_memory import FeatureMemory
+from ..models.hypercolumn import STRENGTHS
 from ..models.speed import plain_speed
 from ..models.weights import as_source, read_source
-from .dense_scores import fit_pixels, iou_report, random_features
+from . import upstream
+from .dense_scores import fit_boosting, fit_pixels, iou_report, random_features
 from .feature_cache import content, dataset_digest
+from .pixel_training import PixelSettings
 from .rows import FAILED, STOP, RowFile
+from .segment_head import chips_of, predict_maps, save_task, train_head
 from .segmentation import SemanticSegmentationTask, Variant
 from .short_training import TrainingProgress, quiet_lightning
 
 __all__ = ('METHODS', 'NAMES', 'Protocol', 'maps_file', 'run_segmentation', 'samples')
 
-METHODS = ('upernet', 'random', 'pixels', 'rcf')
+METHODS = (
+    'hypercolumn', 'hypercolumn-random', 'windows', 'pixels', 'boosting', 'upernet', 'random',
+    'rcf', 'resnet18',
+)  # fmt: skip
+#: the head that does best, beside what it has to beat
+USUAL = ('hypercolumn', 'hypercolumn-random', 'windows', 'pixels', 'boosting')
+RANDOM = ('hypercolumn-random', 'random')
+HYPERCOLUMN = ('hypercolumn', 'hypercolumn-random', 'windows')
 NAMES = {
-    'random': 'UPerNet, random weights', 'pixels': 'pixel regression', 'rcf': 'random convolutions',
+    'hypercolumn-random': 'hypercolumn, random', 'windows': 'pixels + windows',
+    'boosting': 'pixel boosting', 'random': 'UPerNet, random weights', 'pixels': 'pixel regression',
+    'rcf': 'random convolutions', 'resnet18': 'ResNet-18 U-Net',
 }  # fmt: skip
 PIXELS = 10000
 KERNELS = 32
@@ -59,14 +73,16 @@ class Protocol:
     normalization: str = 'catalogue'
     decoder_variant: Variant = 'smp'
     decoder_channels: int | None = None
-    aux_weight: float = 0.4
+    aux_weight: float = 0.0
     ignored_classes: tuple[int, ...] = ()
+    precision: str = 'float32'
+    balance: float = 0.0
     speed: str = 'exact'
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """All methods; without weights, ``'random'`` would be ``'upernet'`` once more."""
-        return tuple(name for name in METHODS if self.weights or name != 'random')
+        """The usual methods; without weights, random ones would be the same once more."""
+        return tuple(name for name in USUAL if self.weights or name not in RANDOM)
 
     def data(self, bands: Any) -> BandDataModule:
         """The data, with some of its bands.
@@ -137,6 +153,21 @@ def _upernet(protocol: Protocol, module: BandDataModule, seed: int, label: str) 
         decoder_channels=protocol.decoder_channels,
         aux_weight=protocol.aux_weight,
     )
+    return _fitted(task, protocol, module, label)
+
+
+def _resnet(protocol: Protocol, module: BandDataModule, seed: int, label: str) -> list[Any]:
+    """Train TorchGeo's U-Net over a ResNet-18 from end to end."""
+    seed_everything(seed, verbose=False)
+    task = upstream.SemanticSegmentation(
+        'unet', 'resnet18', in_channels=len(module.bands), num_classes=module.num_classes,
+        ignore_index=module.ignore_index, lr=protocol.lr,
+    )  # fmt: skip
+    return _fitted(task, protocol, module, label)
+
+
+def _fitted(task: Any, protocol: Protocol, module: BandDataModule, label: str) -> list[Any]:
+    """Fit a task, and return the class of each pixel of the test split."""
     batches = len(module.train_dataloader())
     steps = protocol.steps or protocol.epochs * batches
     with quiet_lightning(), tempfile.TemporaryDirectory() as scratch:
@@ -160,8 +191,54 @@ def _upernet(protocol: Protocol, module: BandDataModule, seed: int, label: str) 
     return said
 
 
+def _hypercolumn(
+    method: str, protocol: Protocol, module: BandDataModule, seed: int, label: str, folder: Path,
+    memories: dict[Any, FeatureMemory],
+) -> tuple[list[Any], dict[str, Any]]:  # fmt: skip
+    """Train the hypercolumn head; the class of each pixel of the test split, and facts."""
+    weights = protocol.weights if method == 'hypercolumn' else None
+    # Random encoders are of one seed: what differs between seeds is the head.
+    seed_everything(seed if protocol.weights is None else 0, verbose=False)
+    options: dict[str, Any] = {
+        'bands': list(module.bands), 'patch_size': protocol.patch_size,
+        'image_size': protocol.image_size, 'num_classes': module.num_classes,
+        'ignore_index': module.ignore_index, 'freeze_backbone': True,
+        'ignored_classes': list(protocol.ignored_classes) or None,
+    }  # fmt: skip
+    first = SemanticSegmentationTask('hypercolumn', protocol.model, weights=weights, **options)
+    state = first.model.encoder.state_dict()
+
+    def make(strength: str) -> SemanticSegmentationTask:
+        task = SemanticSegmentationTask('hypercolumn', protocol.model, context=strength, **options)
+        task.model.encoder.load_state_dict(state)
+        task.weights_from = first.weights_from
+        return task
+
+    key = (method, tuple(module.bands), None if protocol.weights else seed)
+    memory = None if method == 'windows' else memories.setdefault(key, FeatureMemory())
+    everything = {split: samples(module, split) for split in ('train', 'val', 'test')}
+    start = time.monotonic()
+    places = chips_of(first, everything, memory, protocol.precision, label)
+    encoding = time.monotonic() - start
+    settings = PixelSettings(balance=protocol.balance)
+    if protocol.steps:
+        settings = replace(settings, steps=protocol.steps)
+    facts = {'classes': module.classes, 'ignore_index': module.ignore_index,
+             'ignored': protocol.ignored_classes}  # fmt: skip
+    strengths = ('none',) if method == 'windows' else tuple(STRENGTHS)
+    task, strength, scores = train_head(make, places, settings, seed, facts, strengths)
+    if method == 'hypercolumn':
+        save_task(task, folder / f'seed{seed}.ckpt')
+    known = {'context': strength, 'val': {k: round(v, 4) for k, v in scores.items()},
+             'seconds of the encoder': round(encoding, 1)}  # fmt: skip
+    return predict_maps(task, places['test']), known
+
+
 def _baseline(method: str, module: BandDataModule, seed: int) -> list[NDArray[Any]]:
     images, masks = samples(module, 'train')
+    if method == 'boosting':
+        judge = fit_boosting(images, masks, PIXELS, seed, module.ignore_index)
+        return [judge(image) for image in samples(module, 'test')[0]]
     features: Any = random_features(images, KERNELS, seed) if method == 'rcf' else lambda x: x
     classify = fit_pixels(
         (features(image) for image in images), masks, PIXELS, seed, module.ignore_index
@@ -202,6 +279,7 @@ def run_segmentation(
     file = RowFile(folder / 'results.jsonl')
     facts = {'version': __version__, **asdict(protocol), 'weights content': _digest(protocol)}
     rows = []
+    memories: dict[Any, FeatureMemory] = {}
     for name, spec in bands.items():
         module = protocol.data(spec)
         known = {**facts, 'data content': _content(module)}
@@ -211,7 +289,7 @@ def run_segmentation(
                 row = file.find(cell)
                 if row is None:
                     first = seed == seeds[0]
-                    row = file.add(cell, _measured(protocol, module, cell, folder, first))
+                    row = file.add(cell, _measured(protocol, module, cell, folder, first, memories))
                 rows.append(row)
     return rows
 
@@ -239,16 +317,29 @@ def _content(module: BandDataModule) -> str | None:
 
 
 def _measured(
-    protocol: Protocol, module: BandDataModule, cell: dict[str, Any], folder: Path, draw: bool
+    protocol: Protocol,
+    module: BandDataModule,
+    cell: dict[str, Any],
+    folder: Path,
+    draw: bool,
+    memories: dict[Any, FeatureMemory],
 ) -> dict[str, Any]:
     """Run a cell: its scores, or why there are none."""
     start = time.monotonic()
     method, seed = cell['method'], cell['seed']
     label = f'{cell["bands"]}, {NAMES.get(method, method)}, seed {seed}'
+    known: dict[str, Any] = {}
     try:
-        if method in ('upernet', 'random'):
+        if method in HYPERCOLUMN:
+            print(label, file=sys.stderr)
+            heads = folder / 'heads' / cell['bands']
+            said: list[Any]
+            said, known = _hypercolumn(method, protocol, module, seed, label, heads, memories)
+        elif method == 'resnet18':
+            said = _resnet(protocol, module, seed, label)
+        elif method in ('upernet', 'random'):
             own = protocol if method == 'upernet' else replace(protocol, weights=None)
-            said: list[Any] = _upernet(own, module, seed, label)
+            said = _upernet(own, module, seed, label)
         else:
             print(label, file=sys.stderr)
             said = _baseline(method, module, seed)
@@ -266,7 +357,7 @@ def _measured(
         return {FAILED: reason}
     left_out = [module.classes[k] for k in protocol.ignored_classes]
     seconds = round(time.monotonic() - start, 1)
-    return {**scores, 'left out of the mean': left_out, 'seconds': seconds}
+    return {**scores, **known, 'left out of the mean': left_out, 'seconds': seconds}
 
 
 def maps_file(folder: Path, row: dict[str, Any]) -> Path:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any, Literal, TypeAlias
 
 from lightning.pytorch.utilities import rank_zero_info
+from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ConfigError, suggest
+from ..errors import ConfigError, InputError, suggest
 from ..layers.tokenizer import checked_patch_size
+from ..models.hypercolumn import STRENGTHS, HypercolumnModel
 from . import upstream
-from .bands import DenseTask
+from .bands import SMP_DECODERS, DenseTask
 from .finetune import FineTuneMixin
+from .frozen_maps import FrozenMapsMixin
 from .heads import HEADS, FCNHead, build_upernet
 
 __all__ = ('SemanticSegmentationTask', 'Variant')
@@ -21,11 +24,21 @@ Variant: TypeAlias = Literal['smp', 'dofa', 'spectralgpt']
 AUX_LEVEL = 4  # of [image, nothing, four maps]: the third map, as in mmseg
 
 
-class SemanticSegmentationTask(FineTuneMixin, DenseTask, upstream.SemanticSegmentation):
+class SemanticSegmentationTask(
+    FrozenMapsMixin, FineTuneMixin, DenseTask, upstream.SemanticSegmentation
+):
     """Semantic segmentation on any bands; of a time series (B, T, C, H, W) too.
+
+    Besides SMP's decoders, *model* may be ``'hypercolumn'``: a light head that sees single pixels,
+    their local statistics and reduced maps of the backbone, and runs on other bands than it was
+    trained on, see :class:`~torchgeo_aom.models.hypercolumn.Hypercolumn`.
+
+    The maps of a frozen backbone are computed once an image and kept in memory for later epochs.
 
     .. versionadded:: 0.1
     """
+
+    decoders = (*SMP_DECODERS, 'hypercolumn')
 
     def __init__(
         self,
@@ -35,6 +48,7 @@ class SemanticSegmentationTask(FineTuneMixin, DenseTask, upstream.SemanticSegmen
         levels: Literal['spread', 'last'] = 'spread',
         aux_weight: float = 0.0,
         ignored_classes: list[int] | None = None,
+        context: Literal['none', 'weak', 'strong'] = 'weak',
         **kwargs: Any,
     ) -> None:
         """Initialize the task.
@@ -47,9 +61,11 @@ class SemanticSegmentationTask(FineTuneMixin, DenseTask, upstream.SemanticSegmen
             levels: what UPerNet sees: four blocks spread over the backbone, or the last block at
                 all four levels.
             aux_weight: weight of the loss of an auxiliary FCN head on the third map, 0.4 in mmseg;
-                no such head where 0.
+                no such head where 0, or where the backbone is frozen: it would train nothing.
             ignored_classes: classes whose IoU is left out of the mean, besides *ignore_index*; a
                 run names them.
+            context: how much of the backbone ``model='hypercolumn'`` sees: ``'none'``, ``'weak'``
+                (32 principal components, dropout 0.3) or ``'strong'`` (128, dropout 0.8).
             **kwargs: bands, patch size and what else TorchGeo's task takes.
 
         Raises:
@@ -66,14 +82,20 @@ class SemanticSegmentationTask(FineTuneMixin, DenseTask, upstream.SemanticSegmen
             raise ConfigError(f"levels must be 'spread' or 'last', got {levels!r}.")
         if not 0 <= aux_weight < float('inf'):
             raise ConfigError(f'aux_weight must not be negative, got {aux_weight!r}.')
+        if context not in STRENGTHS:
+            raise ConfigError(
+                f'context must be one of {tuple(STRENGTHS)}, got {context!r}'
+                f'{suggest(context, STRENGTHS)}.'
+            )
         super().__init__(*args, **kwargs)
 
     def build(self) -> None:
         """Build the decoder that was asked for, and the auxiliary head."""
         hparams = self.hparams
         self._check_ignored()
-        asked = hparams['decoder_variant'] != 'smp' or hparams['levels'] != 'spread'
-        if asked or hparams['decoder_channels'] is not None:
+        asked = (hparams['decoder_variant'], hparams['levels']) != ('smp', 'spread')
+        asked = asked or hparams['decoder_channels'] is not None
+        if asked:
             if hparams['model'] != 'upernet':
                 raise ConfigError(
                     "decoder_variant, decoder_channels and levels are options of model='upernet', "
@@ -88,15 +110,26 @@ class SemanticSegmentationTask(FineTuneMixin, DenseTask, upstream.SemanticSegmen
                 checked_patch_size(self._patch_size() or 16),
                 hparams['levels'] == 'last',
             )
-            self.model.encoder.requires_grad_(not hparams['freeze_backbone'])
-            self.model.decoder.requires_grad_(not hparams['freeze_decoder'])
+        elif hparams['model'] == 'hypercolumn':
+            encoder = get_encoder(hparams['backbone'], hparams['in_channels'], weights=None)
+            self.model = HypercolumnModel(encoder, self.outputs, hparams['context'])
         else:
             super().build()
+        if isinstance(self.model, HypercolumnModel) or asked:
+            self.model.encoder.requires_grad_(not hparams['freeze_backbone'])
+            self.model.decoder.requires_grad_(not hparams['freeze_decoder'])
         self.aux_head: nn.Module | None = None
         self._aux_map: Tensor | None = None
-        if hparams['aux_weight']:
-            if hparams['model'] == 'dpt':
-                raise ConfigError('aux_weight needs a pyramid, which DPT has not; use upernet.')
+        if hparams['aux_weight'] and hparams['model'] in ('dpt', 'hypercolumn'):
+            raise ConfigError(
+                f'aux_weight needs a pyramid, which {hparams["model"]} has not; use upernet.'
+            )
+        if hparams['aux_weight'] and hparams['freeze_backbone']:
+            rank_zero_info(
+                'AOM aux_weight is left out: the auxiliary head reads the frozen backbone only, so '
+                'its loss would train nothing that is used.'
+            )
+        elif hparams['aux_weight']:
             self.aux_head = FCNHead(self.backbones[0].embed_dim, self.outputs)
             self.model.encoder.register_forward_hook(self._keep_map)
 
@@ -134,6 +167,32 @@ class SemanticSegmentationTask(FineTuneMixin, DenseTask, upstream.SemanticSegmen
             )
             rank_zero_info(f'AOM mean IoU (AverageJaccardIndex) leaves out: {listed}')
 
+    def _check_batch(self, batch: Any) -> None:
+        """Refuse masks that cannot be learned from, and batches that batch norm cannot take."""
+        mask, image = batch['mask'], batch['image']
+        if mask.shape[-2:] != image.shape[-2:]:
+            raise InputError(
+                f'masks of {tuple(mask.shape[-2:])} px belong to images of '
+                f'{tuple(image.shape[-2:])} px: both must have one size'
+            )
+        if self.hparams['task'] == 'multiclass':
+            classes, ignore = self.hparams['num_classes'], self.hparams['ignore_index']
+            odd = (mask < 0) | (mask >= classes)
+            wrong = mask[odd if ignore is None else odd & (mask != ignore)].unique()
+            if len(wrong):
+                raise InputError(
+                    f'masks hold {wrong.tolist()[:10]}, which are no classes (0 to {classes - 1}) '
+                    f'and not ignore_index={ignore}; correct the masks, num_classes or ignore_index'
+                )
+        if len(image) == 1 and any(
+            isinstance(part, nn.BatchNorm2d) and part.training for part in self.model.modules()
+        ):
+            raise ConfigError(
+                f'{self.hparams["model"]} has batch norms, which need batches of two images or '
+                'more in training, and this batch has one: raise batch_size (or drop_last=True), '
+                "or use model='hypercolumn', which takes any"
+            )
+
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Loss of a batch, the auxiliary head's included.
 
@@ -144,10 +203,12 @@ class SemanticSegmentationTask(FineTuneMixin, DenseTask, upstream.SemanticSegmen
         Returns:
             The loss.
         """
+        batch = args[0] if args else kwargs['batch']
+        self._check_batch(batch)
         loss: Tensor = super().training_step(*args, **kwargs)
         if self.aux_head is None or self._aux_map is None:
             return loss
-        target = (args[0] if args else kwargs['batch'])['mask']
+        target = batch['mask']
         logits = self.aux_head(self._aux_map)
         self._aux_map = None
         height, width = target.shape[-2:]
