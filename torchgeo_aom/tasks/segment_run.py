@@ -204,11 +204,12 @@ def _hypercolumn(
         'image_size': protocol.image_size, 'num_classes': module.num_classes,
         'ignore_index': module.ignore_index, 'freeze_backbone': True,
         'ignored_classes': list(protocol.ignored_classes) or None,
+        'speed': plain_speed(protocol.speed),
     }  # fmt: skip
     first = SemanticSegmentationTask('hypercolumn', protocol.model, weights=weights, **options)
     state = first.model.encoder.state_dict()
 
-    def make(strength: str) -> SemanticSegmentationTask:
+    def make(strength: Any) -> SemanticSegmentationTask:
         task = SemanticSegmentationTask('hypercolumn', protocol.model, context=strength, **options)
         task.model.encoder.load_state_dict(state)
         task.weights_from = first.weights_from
