@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import ConfigError
+from ..layers.spectral_groups import spectral_position
 from ..rng import generator
 from ..tasks.pretrain import PretrainTask
 from ..tasks.schedule import muon_groups
@@ -201,7 +202,8 @@ class Engine:
         self.views_seen += len(view.chips)
         tokens = visible_tokens(self.task.encoder, batch).bfloat16()
         small = self.encoder
-        tokens, weight, _ = small.run_blocks(tokens, None, batch.codes, view.merge)
+        position = spectral_position(batch.codes, 'index')
+        tokens, weight, _ = small.run_blocks(tokens, None, position, view.merge)
         pooled = small.channel_pool(tokens, weight)
         loss, parts = guided_loss(self.small_heads, small.norm, tokens, pooled, batch, run.weights)
         loss.backward()

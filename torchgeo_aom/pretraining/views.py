@@ -56,8 +56,10 @@ SHAPES: dict[int, tuple[Shape, ...]] = {
 
 #: merge schedules of the half of the steps that merge: (after block, groups), see `Merge`
 MERGES: tuple[tuple[tuple[int, int], ...], ...] = (
-    ((1, 1),), ((1, 1),), ((2, 1),), ((3, 1),), ((1, 4),), ((1, 4), (4, 1)), ((2, 4), (4, 1)),
+    ((0, 4),), ((0, 4), (4, 1)), ((0, 4), (4, 1)), ((1, 1),), ((2, 1),), ((1, 4),), ((2, 4), (4, 1)),
 )  # fmt: skip
+#: share of the steps that see all places, where there are no more than 64
+DENSE = 0.4
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,11 @@ def draw(
     shape = shapes[int(rng.choice(len(shapes), p=weights / weights.sum()))]
     channels = _channels(source, rng, rgb_share)
     places = shape.places(source.size) ** 2
-    # Short sequences: places of one image teach much the same, so more images are worth more.
+    # Short sequences, since places of one image teach much the same; but whole images in part of
+    # the steps, since that is what is seen later.
     kept = int(rng.integers(min(places, 12), min(places, 36) + 1))
+    if places <= 64 and rng.random() < DENSE:
+        kept = places
     merging = len(channels) > 1 and rng.random() < merge_share
     merge = MERGES[int(rng.integers(len(MERGES)))] if merging else ()
     merge = tuple((k, g) for k, g in merge if g < len(channels))
