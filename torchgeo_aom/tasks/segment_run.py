@@ -206,7 +206,8 @@ def _hypercolumn(
     state = first.model.encoder.state_dict()
 
     def make(strength: str) -> SemanticSegmentationTask:
-        task = SemanticSegmentationTask('hypercolumn', protocol.model, context=strength, **options)
+        given = {**options, 'context': strength}
+        task = SemanticSegmentationTask('hypercolumn', protocol.model, **given)
         task.model.encoder.load_state_dict(state)
         task.weights_from = first.weights_from
         return task
@@ -249,6 +250,7 @@ def run_segmentation(
     seeds: Sequence[int],
     folder: Path,
     methods: Sequence[str] | None = None,
+    memories: dict[Any, FeatureMemory] | None = None,
 ) -> list[dict[str, Any]]:
     """Run all sets of bands, methods and seeds that a folder does not hold yet.
 
@@ -262,6 +264,8 @@ def run_segmentation(
             no weights, of the encoder too.
         folder: where results are kept, one line each in ``results.jsonl``, and class maps.
         methods: some of ``METHODS``; `Protocol.methods` where not given.
+        memories: maps of encoders from an earlier run of the same model and weights on other
+            splits of the same images; it is filled.
 
     Returns:
         The results asked for, in the order of bands, methods and seeds; of a cell that failed the
@@ -276,7 +280,7 @@ def run_segmentation(
     file = RowFile(folder / 'results.jsonl')
     facts = {'version': __version__, **asdict(protocol), 'weights content': _digest(protocol)}
     rows = []
-    memories: dict[Any, FeatureMemory] = {}
+    memories = {} if memories is None else memories
     for name, spec in bands.items():
         module = protocol.data(spec)
         known = {**facts, 'data content': _content(module)}
