@@ -79,7 +79,7 @@ def land_cover(weights: str, out: Path, seeds: Sequence[int]) -> str:
     halves = {name: load_half(*chosen, 'east') for name, chosen in SETS.items()}
     for seed in seeds:
         for who, model in models.items():
-            for strength in STRENGTHS if who == 'weights' else ('strong',):
+            for strength in STRENGTHS if who == 'weights' else ('weak',):
                 settings = HeadSettings(seed, context=strength)
                 head, _ = train_head(model, 'aom_vitt', settings, folder)
                 for name, east in halves.items():

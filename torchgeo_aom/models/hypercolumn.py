@@ -29,7 +29,7 @@ STRENGTHS = {'none': (0, 0.0), 'weak': (32, 0.3), 'strong': (128, 0.8)}
 KINDS = 1 + 2 * len(WINDOWS)  # numbers a pixel and band: its value, means, standard deviations
 CODE = 32  # width of a band's code
 WIDTH = 64
-SCALE = 3.0
+SCALE = 1.0  # deviation of the first component
 
 
 def local_statistics(image: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,7 +45,9 @@ class HeadSettings:
     #: of the windows that the encoder sees, in px
     window: int = 112
     #: how much of the encoder the head sees
-    context: str = 'strong'
+    context: Literal['none', 'weak', 'strong'] = 'weak'
+    #: share of the pixels that lose bands: the head is run on fewer bands than it is trained on
+    band_dropout: float = 0.25
 
 
 def load_half(level: str, spec: str, half: str) -> list[dict[str, Tensor]]:
@@ -98,7 +100,13 @@ def train_head(
     head, patch = task.model.decoder, task.model.encoder.patch_embed.patch_size
     positions = draw(masks, settings.pixels, settings.seed, SentinelPairs.ignore_index)
     pixels = gather(head, chips, patch, positions)
-    how = PixelSettings(settings.pixels, settings.steps, settings.batch_size, settings.lr)
+    how = PixelSettings(
+        settings.pixels,
+        settings.steps,
+        settings.batch_size,
+        settings.lr,
+        band_dropout=settings.band_dropout,
+    )
     with tqdm(desc='training the head', total=how.steps, unit='step', disable=None) as bar:
         train_pixels(head, pixels, task.model.codes(), how, settings.seed, lambda *_: bar.update())
     save_task(task, path)

@@ -76,6 +76,7 @@ class Protocol:
     ignored_classes: tuple[int, ...] = ()
     precision: str = 'float32'
     balance: float = 0.0
+    band_dropout: float = 0.0
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -218,7 +219,7 @@ def _hypercolumn(
     start = time.monotonic()
     places = chips_of(first, everything, memory, protocol.precision, label)
     encoding = time.monotonic() - start
-    settings = PixelSettings(balance=protocol.balance)
+    settings = PixelSettings(balance=protocol.balance, band_dropout=protocol.band_dropout)
     if protocol.steps:
         settings = replace(settings, steps=protocol.steps)
     facts = {'classes': module.classes, 'ignore_index': module.ignore_index,
