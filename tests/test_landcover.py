@@ -66,7 +66,7 @@ def test_pixel_regression_knows_snow() -> None:
 
 def test_head(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     backbone: Any = timm.create_model('aom_vitt', bands='sentinel2')
-    settings = HeadSettings(patch_size=28, steps=2, batch_size=2)
+    settings = HeadSettings(patch_size=28, steps=2, batch_size=64, context='weak')
     path, reused = train_head(backbone, 'aom_vitt', settings, tmp_path)
     assert not reused
     assert [p.name for p in tmp_path.iterdir()] == [path.name]  # nothing else is left
@@ -86,7 +86,10 @@ def test_head(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
         assert all(torch.equal(state[name], value) for name, value in states[0].items())
 
     other, reused = train_head(
-        backbone, 'aom_vitt', HeadSettings(1, patch_size=28, steps=2, batch_size=2), tmp_path
+        backbone,
+        'aom_vitt',
+        HeadSettings(1, patch_size=28, steps=2, batch_size=64, context='weak'),
+        tmp_path,
     )
     assert not reused
     assert other != path

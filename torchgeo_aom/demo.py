@@ -63,7 +63,7 @@ NOTES = """\
 scene classes: linear probe on frozen features of 200 EuroSAT chips, 10 classes; 5 folds of whole
   100-km cells, assigned {repeats} times; +- is the standard deviation over folds. Baseline: mean,
   standard deviation and percentiles of the same bands.
-land cover: UPerNet head on the frozen {model}, trained once on 12 bands of L2A in the western
+land cover: hypercolumn head on the frozen {model}, trained once on 12 bands of L2A in the western
   halves of 5 places, run on the eastern halves with the bands named; mean IoU over classes of at
   least {least} px. Baseline: logistic regression of single pixels, fitted anew on these bands."""
 
@@ -144,7 +144,7 @@ def run_dense(
             # The same weights with other bands: no parameter knows how many there are.
             task = SemanticSegmentationTask.load_from_checkpoint(path, bands=spec).eval()
             bar = tqdm(east, desc=f'maps, {name}', unit='place', disable=None)
-            maps[name] = [predict(task, place['image'], settings.head.crop) for place in bar]
+            maps[name] = [predict(task, place['image'], settings.head.window) for place in bar]
             ratings[name][init] = rate(masks, maps[name])
         say(f'  {name}: mapped')
     west = torch.cat([p['mask'].flatten() for p in load_half('l2a', 'sentinel2:rgb', 'west')])
@@ -203,7 +203,7 @@ def draw(rows: Sequence[Row], maps: Mapping[str, Any], inits: Sequence[str], tit
         },
         {
             **scores('land cover', 'mean IoU', DENSE_BANDS, 'regression of single pixels'),
-            'title': 'Land cover: UPerNet head trained on 12 bands of the western halves',
+            'title': 'Land cover: hypercolumn head trained on 12 bands of the western halves',
             'ylabel': 'mean IoU of the eastern halves, %',
             'levels': {'majority class': majority['mean IoU']},
             'note': 'the baseline is fitted on each set of bands, the head only once',
@@ -261,7 +261,7 @@ def main(argv: list[str] | None = None) -> int:
     head = HeadSettings(seed=options.seed)
     settings = Settings(head, speed=options.speed or 'exact')
     if options.quick:
-        head = replace(head, patch_size=16, steps=4, batch_size=2)
+        head = replace(head, patch_size=16, steps=4, batch_size=64)
         settings = replace(settings, head=head, repeats=1, every=5)
     folder = output_folder(options.output / 'heads').parent
     start = time.monotonic()

@@ -29,6 +29,7 @@ STRENGTHS = {'none': (0, 0.0), 'weak': (32, 0.3), 'strong': (128, 0.8)}
 KINDS = 1 + 2 * len(WINDOWS)  # numbers a pixel and band: its value, means, standard deviations
 CODE = 32  # width of a band's code
 WIDTH = 64
+SCALE = 1.0  # deviation of the first component
 
 
 def local_statistics(image: Tensor) -> Tensor:
@@ -197,7 +198,7 @@ class Hypercolumn(nn.Module):
         spectrum, axes = torch.linalg.eigh(standard.T @ standard / len(standard))
         best = axes[:, -self.components :].flip(1).T  # (K, channels)
         # Components keep their size relative to the first: small ones are noise.
-        folded = best * scale / spectrum[-1].clamp(min=1e-12).sqrt() * 3
+        folded = best * scale / spectrum[-1].clamp(min=1e-12).sqrt() * SCALE
         self.axes.copy_(folded)
         self.origin.copy_(folded @ mean)
 

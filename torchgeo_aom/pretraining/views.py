@@ -56,8 +56,14 @@ SHAPES: dict[int, tuple[Shape, ...]] = {
 
 #: merge schedules of the half of the steps that merge: (after block, groups), see `Merge`
 MERGES: tuple[tuple[tuple[int, int], ...], ...] = (
-    ((0, 4),), ((0, 4), (4, 1)), ((0, 4), (4, 1)), ((1, 1),), ((2, 1),), ((1, 4),), ((2, 4), (4, 1)),
-)  # fmt: skip
+    ((0, 4),),
+    ((0, 4), (4, 1)),
+    ((0, 4), (4, 1)),
+    ((1, 1),),
+    ((2, 1),),
+    ((1, 4),),
+    ((2, 4), (4, 1)),
+)
 #: share of the steps that see all places, where there are no more than 64
 DENSE = 0.4
 

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from torch import Tensor
-from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from .. import __version__
-from ..data.crops import RandomCrops
 from ..data.samples import SentinelPairs
-from ..files import replacing
 from ..models.aom import AOM
+from ..models.feature_memory import FeatureMemory
 from ..models.speed import plain_speed, speed_text
 from ..transforms import Normalize, NormalizeSample
 from .dense_scores import fit_pixels, iou_report
 from .feature_cache import content
+from .pixel_training import PixelSettings, draw, gather, train_pixels
+from .segment_head import chips_of, save_task
 from .segmentation import SemanticSegmentationTask
-from .short_training import TrainingProgress, quiet_lightning
 
 __all__ = ('HeadSettings', 'load_half', 'pixel_regression', 'predict', 'rate', 'train_head')
 
@@ -40,10 +39,16 @@ class HeadSettings:
 
     seed: int = 0
     patch_size: int = 8
-    steps: int = 60
-    batch_size: int = 8
-    crop: int = 56
-    lr: float = 1e-3
+    pixels: int = 14000
+    steps: int = 450
+    batch_size: int = 1024
+    lr: float = 2e-3
+    #: of the windows that the encoder sees, in px
+    window: int = 112
+    #: how much of the encoder the head sees
+    context: Literal['none', 'weak', 'strong'] = 'weak'
+    #: share of the pixels that lose bands: the head is run on fewer bands than it is trained on
+    band_dropout: float = 0.25
 
 
 def load_half(level: str, spec: str, half: str) -> list[dict[str, Tensor]]:
@@ -58,7 +63,7 @@ def load_half(level: str, spec: str, half: str) -> list[dict[str, Tensor]]:
 def train_head(
     backbone: AOM, model: str, settings: HeadSettings, folder: Path
 ) -> tuple[Path, bool]:
-    """Train a UPerNet head on a frozen backbone, with all bands of L2A, in the western halves.
+    """Train a hypercolumn head on a frozen backbone, with all bands of L2A, in the western halves.
 
     Args:
         backbone: what the head sees the images through.
@@ -73,15 +78,15 @@ def train_head(
     speed = speed_text(backbone.speed)
     seed_everything(settings.seed, verbose=False)
     task = SemanticSegmentationTask(
-        'upernet',
+        'hypercolumn',
         model,
         bands=spec,
         patch_size=settings.patch_size,
         speed=plain_speed(speed),
         num_classes=len(SentinelPairs.classes),
         ignore_index=SentinelPairs.ignore_index,
-        lr=settings.lr,
         freeze_backbone=True,
+        context=settings.context,
     )
     task.model.encoder.load_state_dict(backbone.state_dict())
     places = load_half(level, spec, 'west')
@@ -93,30 +98,28 @@ def train_head(
     path = folder / f'{digest.hexdigest()[:16]}.ckpt'
     if path.is_file():
         return path, True
-    crops = RandomCrops(places, settings.crop, settings.steps * settings.batch_size, settings.seed)
-    # TorchGeo's scheduler wants a validation loss; it comes from crops of the western halves too.
-    check = RandomCrops(places, settings.crop, settings.batch_size, settings.seed + 1)
-    with quiet_lightning(), tempfile.TemporaryDirectory(dir=folder) as scratch:
-        trainer = Trainer(
-            accelerator='cpu',
-            max_epochs=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            callbacks=[TrainingProgress('training the head', settings.steps)],
-            default_root_dir=scratch,
-        )
-        train, validate = (DataLoader(data, settings.batch_size) for data in (crops, check))
-        trainer.fit(task, train, validate)
-        with replacing(path) as part:
-            trainer.save_checkpoint(part)
+    side = settings.window
+    images = [part for place in places for part in place['image'].split(side, 1)]
+    masks = [part for place in places for part in place['mask'].split(side)]
+    chips = chips_of(task, {'train': (images, masks)}, FeatureMemory())['train']
+    head, patch = task.model.decoder, task.model.encoder.patch_embed.patch_size
+    positions = draw(masks, settings.pixels, settings.seed, SentinelPairs.ignore_index)
+    pixels = gather(head, chips, patch, positions)
+    how = PixelSettings(
+        settings.pixels,
+        settings.steps,
+        settings.batch_size,
+        settings.lr,
+        band_dropout=settings.band_dropout,
+    )
+    with tqdm(desc='training the head', total=how.steps, unit='step', disable=None) as bar:
+        train_pixels(head, pixels, task.model.codes(), how, settings.seed, lambda *_: bar.update())
+    save_task(task, path)
     return path, False
 
 
 def predict(task: SemanticSegmentationTask, image: Tensor, size: int) -> np.ndarray[Any, Any]:
-    """Class of each pixel, window by window of the size of the training crops.
+    """Class of each pixel, window by window of the size that the head was trained at.
 
     .. versionadded:: 0.1
     """

@@ -57,7 +57,7 @@ class PixelSettings:
     batch_size: int = 1024
     lr: float = 2e-3
     weight_decay: float = 0.05
-    band_dropout: float = 0.25
+    band_dropout: float = 0.0
     balance: float = 0.0
 
 
@@ -166,7 +166,7 @@ def train_pixels(
     codes: Tensor,
     settings: PixelSettings,
     seed: int,
-    said: Callable[[int, float], None] = lambda step, loss: None,
+    said: Callable[[int, float], object] = lambda step, loss: None,
 ) -> None:
     """Train the head, in place.
 

@@ -235,6 +235,9 @@ def main(argv: list[str] | None = None) -> int:
         '(default: 0, none)')  # fmt: skip
     add('--ignored-classes', type=int, nargs='*', default=[], metavar='N',
         help='numbers of classes that are left out of the mean IoU (default: none)')  # fmt: skip
+    add('--band-dropout', type=float, default=0.0, metavar='SHARE',
+        help='share of the training pixels of the hypercolumn head that lose some bands, for a '
+        'head that is to run on fewer bands than it is trained on (default: 0)')  # fmt: skip
     add('--output', type=Path, default=Path('output/segment'), help='folder (default: %(default)s)')
     options = parser.parse_args(argv)
     for method in options.methods or ():
@@ -253,8 +256,8 @@ def main(argv: list[str] | None = None) -> int:
         options.dataset, dict(options.data), options.model, options.weights, patch,
         options.image_size or options.crop, options.steps, options.epochs, options.batch,
         options.crop, options.lr, options.normalization, options.decoder, options.decoder_channels,
-        options.aux_weight, tuple(options.ignored_classes), precision, options.balance,
-        options.speed or 'exact',
+        options.aux_weight, tuple(options.ignored_classes), precision,
+        options.balance, options.band_dropout, options.speed or 'exact',
     )  # fmt: skip
     bands = _bands(options.bands or ['all'])
     methods = options.methods or protocol.methods

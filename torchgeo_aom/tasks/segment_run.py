@@ -77,6 +77,7 @@ class Protocol:
     ignored_classes: tuple[int, ...] = ()
     precision: str = 'float32'
     balance: float = 0.0
+    band_dropout: float = 0.0
     speed: str = 'exact'
 
     @property
@@ -209,8 +210,9 @@ def _hypercolumn(
     first = SemanticSegmentationTask('hypercolumn', protocol.model, weights=weights, **options)
     state = first.model.encoder.state_dict()
 
-    def make(strength: Any) -> SemanticSegmentationTask:
-        task = SemanticSegmentationTask('hypercolumn', protocol.model, context=strength, **options)
+    def make(strength: str) -> SemanticSegmentationTask:
+        given = {**options, 'context': strength}
+        task = SemanticSegmentationTask('hypercolumn', protocol.model, **given)
         task.model.encoder.load_state_dict(state)
         task.weights_from = first.weights_from
         return task
@@ -221,7 +223,7 @@ def _hypercolumn(
     start = time.monotonic()
     places = chips_of(first, everything, memory, protocol.precision, label)
     encoding = time.monotonic() - start
-    settings = PixelSettings(balance=protocol.balance)
+    settings = PixelSettings(balance=protocol.balance, band_dropout=protocol.band_dropout)
     if protocol.steps:
         settings = replace(settings, steps=protocol.steps)
     facts = {'classes': module.classes, 'ignore_index': module.ignore_index,
@@ -253,6 +255,7 @@ def run_segmentation(
     seeds: Sequence[int],
     folder: Path,
     methods: Sequence[str] | None = None,
+    memories: dict[Any, FeatureMemory] | None = None,
 ) -> list[dict[str, Any]]:
     """Run all sets of bands, methods and seeds that a folder does not hold yet.
 
@@ -266,6 +269,8 @@ def run_segmentation(
             no weights, of the encoder too.
         folder: where results are kept, one line each in ``results.jsonl``, and class maps.
         methods: some of ``METHODS``; `Protocol.methods` where not given.
+        memories: maps of encoders from an earlier run of the same model and weights on other
+            splits of the same images; it is filled.
 
     Returns:
         The results asked for, in the order of bands, methods and seeds; of a cell that failed the
@@ -280,7 +285,7 @@ def run_segmentation(
     file = RowFile(folder / 'results.jsonl')
     facts = {'version': __version__, **asdict(protocol), 'weights content': _digest(protocol)}
     rows = []
-    memories: dict[Any, FeatureMemory] = {}
+    memories = {} if memories is None else memories
     for name, spec in bands.items():
         module = protocol.data(spec)
         known = {**facts, 'data content': _content(module)}

@@ -122,7 +122,8 @@ class SemanticSegmentationTask(
         self._aux_map: Tensor | None = None
         if hparams['aux_weight'] and hparams['model'] in ('dpt', 'hypercolumn'):
             raise ConfigError(
-                f'aux_weight needs a pyramid, which {hparams["model"]} has not; use upernet.'
+                'aux_weight needs a pyramid, which DPT and the hypercolumn head have not; use '
+                f'upernet, got model={hparams["model"]!r}.'
             )
         if hparams['aux_weight'] and hparams['freeze_backbone']:
             rank_zero_info(
