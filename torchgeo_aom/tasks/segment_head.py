@@ -109,7 +109,8 @@ def train_head(
         print('  no validation images: context is not chosen', file=sys.stderr)
     positions = draw([chip.mask for chip in train], settings.pixels, seed, facts['ignore_index'])
     _check_labels(train, positions, len(facts['classes']), facts['ignore_index'])
-    best, scores = None, {}
+    scores: dict[str, float] = {}
+    best: tuple[SemanticSegmentationTask, str] | None = None
     for strength in strengths:
         seed_everything(seed, verbose=False)
         task = make(strength)
@@ -124,7 +125,8 @@ def train_head(
             )['mean IoU']  # fmt: skip
         if best is None or scores[strength] > scores[best[1]]:
             best = (task, strength)
-    assert best is not None  # there is a strength
+    if best is None:
+        raise ConfigError('strengths is empty: name one of none, weak, strong at least')
     return *best, scores
 
 
