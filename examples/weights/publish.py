@@ -37,12 +37,13 @@ from torchgeo_aom.transforms import Normalize
 
 ORIGINS = Path(__file__).with_name('origins.csv')
 BANDS, PRODUCT = 'sentinel2:l2a', 'sentinel2:l2a'
-#: what taught, and what that was trained on
+#: what taught packed runs, and what that was trained on
 TEACHERS = (
-    'EfficientNet-Lite0 and EfficientNet-Lite2 (Google, Apache-2.0), trained on ImageNet-1k with '
-    'its labels; the U-Net of ukis-csmask 1.0.0 (German Aerospace Center, Apache-2.0), trained on '
-    'SPARCS and CloudSEN12+ with their labels of clouds and shadows. **So SPARCS and CloudSEN12 '
-    'are no clean tests of these weights.**'
+    'Teachers see images during training and are not part of the weights: EfficientNet-Lite0 and '
+    'EfficientNet-Lite2 (Google, Apache-2.0), trained on ImageNet-1k with its labels; the U-Net of '
+    'ukis-csmask 1.0.0 (German Aerospace Center, Apache-2.0), trained on SPARCS and CloudSEN12+ '
+    'with their labels of clouds and shadows. **So SPARCS and CloudSEN12 are no clean tests of '
+    'these weights.**\n\n'
 )
 COMMAND = 'python examples/weights/evaluate.py --ucmerced UCMERCED --hls HLS --ucmerced-seeds 1'
 
@@ -123,9 +124,7 @@ model = torchgeo_aom.load_backbone('{name}', bands='sentinel2:rgb')
 |---|---|
 {options}
 
-Teachers see images only during training and are not part of the weights: {TEACHERS}
-
-## Data
+{TEACHERS if 'start' in facts['training'] else ''}## Data
 
 {sum(row['images'] for row in meta['sources']):,} images, unlabelled. What any of the measures below
 tests on was left out: `examples/weights/rules.py`. Of the chips of `sentinel2_chips`, which have no

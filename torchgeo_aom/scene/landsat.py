@@ -15,7 +15,7 @@ from .geotiff import Declared, read_files
 from .layers import Layer, choose
 from .raster import Rules
 
-__all__ = ('apply_mtl', 'is_landsat', 'read_landsat')
+__all__ = ('apply_mtl', 'is_landsat', 'is_mtl', 'read_landsat')
 
 _PAIR = re.compile(r'^\s*(\w+)\s*=\s*"?(.*?)"?\s*$')
 _MAX_TEXT = 2**22
@@ -32,6 +32,11 @@ Facts = dict[tuple[str, str], str]
 def is_landsat(path: Path) -> bool:
     """Whether a path is the folder of a Landsat product."""
     return path.is_dir() and bool(_mtl_files(path))
+
+
+def is_mtl(path: Path) -> bool:
+    """Whether a path is the metadata file of a Landsat product, which stands for its folder."""
+    return path.is_file() and path.name.upper().endswith('_MTL.TXT')
 
 
 def _mtl_files(folder: Path) -> list[Path]:

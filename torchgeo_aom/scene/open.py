@@ -10,11 +10,11 @@ from torchgeo_aom.bands import BandSpec, Product
 from torchgeo_aom.errors import ConfigError, DataError
 
 from .geotiff import Declared, read_files
-from .landsat import apply_mtl, is_landsat, read_landsat
+from .landsat import apply_mtl, is_landsat, is_mtl, read_landsat
 from .layers import Layer, Scene
 from .place import Grid, finest, regrid
 from .raster import Rules, check_local, gdal, opened
-from .sentinel2 import is_safe, read_safe
+from .sentinel2 import is_metadata, is_safe, read_safe
 from .stac import read_stac
 
 __all__ = ('open_scene',)
@@ -70,6 +70,8 @@ def open_scene(
     if not paths:
         raise ConfigError('no file was given')
     first = Path(paths[0])
+    if len(paths) == 1 and (is_metadata(first) or is_mtl(first)):
+        first = first.parent  # the metadata of a product stand for it
     rules = Rules(tuple(drivers), max_block_mib)
     declared = Declared(bands, sensor, product, nodata)
     notes: list[str] = []

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import rasterio
 from rasterio.crs import CRS
 from rasterio.transform import Affine, array_bounds
+from rasterio.warp import transform as warp_points
 
 from torchgeo_aom.errors import ConfigError, DataError
 
 __all__ = ('Grid', 'finest', 'regrid')
+
+#: share by which meters of a projection may differ from those on the ground before it counts
+SCALE_ERROR = 0.01
+#: how many times finer than its pixels a scene may be read
+MOST_FINER = 16
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,10 @@ class Grid:
         if self.crs.is_geographic:
             _, latitude = self.at(self.width / 2, self.height / 2)
             return math.sqrt(area * _degree_m(latitude))
-        return math.sqrt(area) * float(self.crs.linear_units_factor[1])
+        stated = math.sqrt(area) * float(self.crs.linear_units_factor[1])
+        ground = _ground_m(self.crs.to_wkt(), tuple(self.transform)[:6], self.width, self.height)
+        # Of UTM and national grids a hundredth at most; Web Mercator has twice the ground at 60 N.
+        return ground if abs(ground / stated - 1) > SCALE_ERROR else stated
 
     def scaled(self, cell: int) -> Grid:
         """The grid of cells of some pixels, with the same origin."""
@@ -117,6 +127,25 @@ def _degree_m(latitude: float) -> float:
     north = 111132.954 - 559.822 * math.cos(2 * phi) + 1.175 * math.cos(4 * phi)
     east = 111412.84 * math.cos(phi) - 93.5 * math.cos(3 * phi) + 0.118 * math.cos(5 * phi)
     return abs(north * east)
+
+
+@lru_cache(maxsize=256)
+def _ground_m(wkt: str, transform: tuple[float, ...], width: int, height: int) -> float:
+    """Meters on the ground of a pixel in the middle of a projected grid; NaN off the Earth."""
+    a, b, c, d, e, f = transform
+    column, row = width / 2, height / 2
+    places = [(column, row), (column + 1, row), (column, row + 1)]
+    xs = [a * x + b * y + c for x, y in places]
+    ys = [d * x + e * y + f for x, y in places]
+    longitudes, latitudes = warp_points(CRS.from_wkt(wkt), 'EPSG:4326', xs, ys)
+    if not all(map(math.isfinite, (*longitudes, *latitudes))):
+        return math.nan
+    steps = [
+        ((longitudes[k] - longitudes[0] + 180) % 360 - 180, latitudes[k] - latitudes[0])
+        for k in (1, 2)
+    ]
+    area = abs(steps[0][0] * steps[1][1] - steps[0][1] * steps[1][0])
+    return math.sqrt(area * _degree_m(latitudes[0]))
 
 
 def finest(grids: dict[str, Grid]) -> Grid:
@@ -162,5 +191,11 @@ def regrid(grid: Grid, gsd_m: float) -> Grid:
     if grid.gsd_m is None:
         raise ConfigError('the scene has no coordinate system, so it cannot be given a gsd_m')
     factor = gsd_m / grid.gsd_m
+    if factor < 1 / MOST_FINER:
+        raise ConfigError(
+            f'gsd_m={gsd_m:g} would enlarge a scene of {grid.gsd_m:.4g} m {1 / factor:,.0f} times, '
+            f'to {grid.height / factor:,.0f} x {grid.width / factor:,.0f} px: give at least '
+            f'{grid.gsd_m / MOST_FINER:.3g} m'
+        )
     height, width = (max(1, math.ceil(n / factor - 1e-6)) for n in (grid.height, grid.width))
     return Grid(height, width, scale(grid.transform, factor), grid.crs)

@@ -99,6 +99,12 @@ def open_raster(path: str, rules: Rules) -> rasterio.DatasetReader:
         if 'VRT' in rules.drivers:
             _check_vrt(Path(path), rules)
     file = _opened(path, rules.drivers)
+    if complex_types := sorted({kind for kind in file.dtypes if kind.startswith('complex')}):
+        file.close()
+        raise DataError(
+            f'{path} holds complex numbers ({", ".join(complex_types)}), and the model reads real '
+            f'ones: write what you mean, such as the amplitude, as float32'
+        )
     rows, columns = file.block_shapes[0]
     planes = file.count if _interleave(file) == 'pixel' else 1
     size = rows * columns * planes * max(_bytes(kind) for kind in file.dtypes)

@@ -14,13 +14,19 @@ from torchgeo_aom.errors import BandError, ConfigError, DataError, UnitError
 from .geotiff import Declared
 from .layers import Layer, choose
 
-__all__ = ('is_safe', 'read_safe')
+__all__ = ('is_metadata', 'is_safe', 'read_safe')
 
 _METADATA = re.compile(r'(^|/)MTD_MSIL(1C|2A)\.xml$')
 _IMAGE = re.compile(r'/IMG_DATA/(?:.*/)?[^/]*_(B\d[\dA])(?:_(10|20|60)m)?\.(jp2|tif)$', re.I)
+_GRANULE = re.compile(r'(?:^|/)GRANULE/([^/]+)/IMG_DATA/')
 # Numbers of bands in the metadata, as the format defines them.
 _IDS = ('B01', 'B02', 'B03', 'B04', 'B05', 'B06', 'B07', 'B08', 'B8A', 'B09', 'B10', 'B11', 'B12')
 _MAX_XML = 2**26
+
+
+def is_metadata(path: Path) -> bool:
+    """Whether a path is the metadata file of a product, which stands for its folder."""
+    return path.is_file() and _METADATA.search(path.name) is not None
 
 
 def is_safe(path: Path) -> bool:
@@ -70,6 +76,11 @@ def read_safe(path: Path, declared: Declared, notes: list[str]) -> tuple[list[La
     images = _images(names)
     if not images:
         raise DataError(f'{path} has no images (GRANULE/*/IMG_DATA/*.jp2): it is not complete')
+    if len(granules := _granules(names)) > 1:
+        raise DataError(
+            f'{path} holds {len(granules)} granules, {", ".join(granules)}: each is a scene of its '
+            f'own. Keep one of them, or give its files with bands= (--bands)'
+        )
     prefix = f'/vsizip/{path.resolve()}/' if path.is_file() else f'{path}/'
     nodata = 0.0 if isinstance(declared.nodata, str) else declared.nodata
     there = {}
@@ -90,6 +101,12 @@ def read_safe(path: Path, declared: Declared, notes: list[str]) -> tuple[list[La
     layers = list(choose(there, wanted, str(path)))
     # Where an image of few bands is 0, water may have measured it; all bands decide.
     return layers, product, 'all' if isinstance(declared.nodata, str) else 'each'
+
+
+def _granules(names: Iterable[str]) -> list[str]:
+    """Folders of granules that hold images."""
+    found = {match[1] for n in names if _IMAGE.search('/' + n) and (match := _GRANULE.search(n))}
+    return sorted(found)
 
 
 def _images(names: Iterable[str]) -> dict[str, str]:
