@@ -76,6 +76,13 @@ class TestUse:
         image = own.transforms(torch.full((1, 12, 32, 32), 2000.0))
         assert model(image).shape == (1, 192)
 
+    def test_meta_builds_the_model(self) -> None:
+        """As with TorchGeo's own members."""
+        meta = AOMTiny_Weights.OPTICAL.meta  # type: ignore[attr-defined]
+        model = timm.create_model(meta['model'], in_chans=meta['in_chans'], bands=meta['bands'])
+        assert model(torch.randn(1, meta['in_chans'], 32, 32)).shape == (1, 192)
+        assert meta['publication'].startswith('https://arxiv.org/')
+
     def test_not_random(self) -> None:
         """Features tell images apart better than those of random weights: more directions vary."""
         torch.manual_seed(0)

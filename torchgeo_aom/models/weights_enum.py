@@ -175,6 +175,8 @@ class AOMLarge_Weights(AOMWeights):
     """
 
 
+#: where the model is described
+PAPER = 'https://arxiv.org/abs/2512.17224'
 ENUMS: dict[str, type[AOMWeights]] = {
     'aom_vitt': AOMTiny_Weights,
     'aom_vits': AOMSmall_Weights,
@@ -237,6 +239,9 @@ def add_member(cls: type[AOMWeights], name: str, url: str, meta: dict[str, Any])
     Raises:
         ConfigError: if the name stands for other weights.
     """
+    # What TorchGeo's own members have: timm.create_model(weights.meta['model'], ...)
+    model = next(key for key, enum in ENUMS.items() if enum is cls)
+    meta = {'model': model, 'publication': PAPER, **meta}
     value = Weights(url=url, transforms=_normalizer, meta=meta)
     if name in cls._member_map_:
         member: AOMWeights = members(cls)[name]
