@@ -29,7 +29,7 @@ from evaluate import backbone
 
 from torchgeo_aom.models.feature_memory import FeatureMemory
 from torchgeo_aom.models.hypercolumn import STRENGTHS
-from torchgeo_aom.models.precision import fastest_precision
+from torchgeo_aom.models.precision import best_precision
 from torchgeo_aom.tasks import SemanticSegmentationTask
 from torchgeo_aom.tasks.landcover import (
     HeadSettings,
@@ -54,7 +54,7 @@ def water(root: str, weights: str, out: Path, seeds: Sequence[int], methods: Seq
     for fold in range(FOLDS):
         protocol = Protocol(
             'heldout.HeldOutWater', {'root': root, 'fold': fold, 'folds': FOLDS}, 'aom_vitt',
-            weights, 8, precision=fastest_precision(),
+            weights, 8, precision=best_precision(torch.device('cpu'))[0],
         )  # fmt: skip
         folder = out / f'water{fold}'
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,23 @@ def water(root: Path) -> Path:
         row['hls_product_guess'] = ('S30', 'L30')[k % 2]
     table(root / 'derived_meta.csv', rows)
     return root
+
+
+@pytest.mark.filterwarnings('ignore::UserWarning')
+def test_segmentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Land cover and water with a head of two steps."""
+    script = load(monkeypatch, 'weights/segment.py')
+    tiny = {'patch_size': 56, 'steps': 2, 'pixels': 200, 'batch_size': 32}
+    monkeypatch.setattr(script, 'HeadSettings', partial(script.HeadSettings, **tiny))
+    monkeypatch.setattr(script, 'STRENGTHS', ('none', 'weak'))
+    monkeypatch.setattr(script, 'FOLDS', 3)
+    options = ['--hls', str(water(tmp_path / 'hls')), '--seeds', '0', '--methods', 'pixels']
+    assert script.main([*options, '--out', str(tmp_path / 'out')]) == 0
+    found = json.loads((tmp_path / 'out' / 'land_cover.json').read_text())
+    assert {'none, weights | RGB | 0', 'pixels, mean filled | RGB | 0'} <= set(found)
+    assert all(0 <= value <= 1 for value in found.values())
+    text = (tmp_path / 'out' / 'table.md').read_text()
+    assert '| pixels |' in text and '| weak, random |' in text
 
 
 def small(config: ProbeConfig, say: Callable[[str], None]) -> list[Row]:

@@ -101,7 +101,8 @@ class TestReport:
         sha256 = weights.member().meta['sha256'][:16]
         assert said == [
             f'AOM {MODEL}: bands sentinel2:B04 -> 3, sentinel2:B03 -> 2, sentinel2:B02 -> 1; patch '
-            '8 x 8 px from the 16 px kernel, PI-resize loses 75% of its freedom; weights: '
+            '8 x 8 px from the 16 px kernel, PI-resize loses 75% of its freedom; speed '
+            'exact; weights: '
             f'AOMTiny_Weights.TEST_RUN (SHA-256 {sha256}...)',
             said[1],
         ]

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from torchgeo_aom.cli import main
-from torchgeo_aom.tasks.probe_cli import _parser, _values, config_from
+from torchgeo_aom.commands.probe import probe_parser
+from torchgeo_aom.tasks.probe_cli import _values, config_from
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'datasets'))
 import true_files
@@ -138,7 +139,7 @@ def test_documented_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = re.findall(r'^[#$ ]*torchgeo-aom probe ((?!--help).*)$', joined, re.MULTILINE)
     assert len(found) >= 12
     for line in found:
-        config_from(_values(_parser().parse_args(line.split())), line)
+        config_from(_values(probe_parser().parse_args(line.split())), line)
     for line in re.findall(r'^[#$ ]*torchgeo-aom (?:fit|test) (.*)$', joined, re.MULTILINE):
         path = ROOT / line.split()[1]
         keys = re.findall(r'--data\.init_args\.([\w.]+)=', line)

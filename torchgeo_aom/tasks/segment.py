@@ -226,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
     add('--decoder', default='smp', choices=HEADS, help='which UPerNet (default: %(default)s)')
     add('--decoder-channels', type=int, metavar='N',
         help='width of the head (default: that of --decoder)')  # fmt: skip
-    add('--aux-weight', type=float, default=0.0, help='of no use on a frozen encoder; stays 0')
+    add('--aux-weight', type=float, default=0.0, help='of no use on a frozen encoder (default: 0)')
     add('--precision', choices=('auto', 'float32', 'bfloat16'), default='auto',
         help="of the encoder of the hypercolumn head; 'auto' takes bfloat16 where this machine "
         'computes it faster (default: %(default)s)')  # fmt: skip
