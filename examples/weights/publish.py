@@ -29,6 +29,7 @@ from torchgeo_aom import __version__
 from torchgeo_aom.models.aom import AOM, SIZES
 from torchgeo_aom.models.checkpoint import read_state_dict
 from torchgeo_aom.models.loading import strip_prefix
+from torchgeo_aom.models.speed import merge_schedule, speed_text
 from torchgeo_aom.models.weights import save_weights
 from torchgeo_aom.models.weights_enum import enum_of
 from torchgeo_aom.models.weights_meta import complete_meta, facts_of, validate_meta
@@ -58,7 +59,7 @@ def metrics(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """What was measured, as the meta of weights has it."""
     command = f'{COMMAND} --weights {name}'
     found = []
-    for measure in ('ucmerced', 'hls', 'eurosat', 'speeds', 'merged'):
+    for measure in ('ucmerced', 'hls', 'speeds_hls', 'eurosat', 'speeds', 'merged'):
         for bands, row in results.get(measure, {}).items():
             title = f'{measure}, {bands}: linear probe, accuracy in %'
             found.append({'name': title, 'value': row['weights'][0], 'command': command})
@@ -74,6 +75,21 @@ def metrics(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
         for patch, value in results.get(measure, {}).items():
             title = f'ucmerced at {size} px, patches of {patch} px: linear probe, accuracy in %'
             found.append({'name': title, 'value': value, 'command': command})
+    return found
+
+
+def speed_loss(results: dict[str, Any]) -> dict[str, Any]:
+    """What speed modes lose, by schedule: the larger loss of the two sets, in points."""
+    found: dict[str, Any] = {}
+    for exact, measure, bands, data in (
+        ('eurosat', 'speeds', '13 bands', 'EuroSAT-200, 13 bands'),
+        ('hls', 'speeds_hls', '7 bands', 'HLS WorldCover patches, 7 bands'),
+    ):
+        for name, row in results.get(measure, {}).items():
+            schedule = speed_text(merge_schedule(name.rpartition(', ')[2], 12))
+            points = round(results[exact][bands]['weights'][0] - row['weights'][0], 1)
+            if schedule not in found or points > found[schedule]['points']:
+                found[schedule] = {'points': points, 'data': data}
     return found
 
 
@@ -199,6 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = {} if args.results is None else json.loads(args.results.read_text(encoding='utf-8'))
     if results:
         facts['meta']['metrics'] = metrics(results, full_name)
+        facts['meta']['speed_loss'] = speed_loss(results)
     validate_meta(facts['meta'], args.model)
     write(record, json.dumps(facts, indent=1) + '\n')
     write(args.out / f'{stem}.md', card(facts, results))

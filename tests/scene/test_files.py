@@ -314,7 +314,8 @@ class TestPlace:
         assert scene_of(path).grid.gsd_m == pytest.approx(9.94, abs=0.02)
 
     def test_feet_become_meters(self, tmp_path: Path) -> None:
-        path = write(tmp_path / 'in.tif', pixels(), crs='EPSG:2263')
+        inside = type(UTM)(10, 0, 980_000, 0, -10, 200_000)  # New York, where the feet are true
+        path = write(tmp_path / 'in.tif', pixels(), transform=inside, crs='EPSG:2263')
         assert scene_of(path).grid.gsd_m == pytest.approx(3.048, abs=1e-3)
 
     def test_control_points_only(self, tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ class TestReport:
             said[1],
         ]
         assert said[1].startswith(
-            'AOM images of 64 x 64 px: grid 8 x 8, 192 tokens each; a batch of 2 takes about 0.0'
+            'AOM images of 64 x 64 px: grid 8 x 8, 192 tokens each (all tokens in all blocks); a '
+            'batch of 2 takes about 0.0'
         )
         assert said[1].endswith('for training the whole backbone (float32)')
 
